@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * System calls by instruction, not through libc: the shim exports `syscall`,
+ * `open` and the rest, so a libc call from here could come back through our own
+ * doors.  errno is never read nor written.
+ *
+ * A call fails by returning -errno, exactly as the kernel gave it; nothing here
+ * retries (not even -EINTR), because only the caller knows what is left to do.
+ */
+#include "cache/sys.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/futex.h>
+#include <sys/stat.h>
+
+#if defined(__x86_64__)
+
+long dz_sys6(long nr, long a, long b, long c, long d, long e, long f)
+{
+	register long r10 __asm__("r10") = d;
+	register long r8 __asm__("r8") = e;
+	register long r9 __asm__("r9") = f;
+	long ret;
+
+	__asm__ __volatile__("syscall"
+			     : "=a"(ret)
+			     : "0"(nr), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
+			     : "rcx", "r11", "memory");
+	return ret;
+}
+
+#elif defined(__aarch64__)
+
+long dz_sys6(long nr, long a, long b, long c, long d, long e, long f)
+{
+	register long x8 __asm__("x8") = nr;
+	register long x0 __asm__("x0") = a;
+	register long x1 __asm__("x1") = b;
+	register long x2 __asm__("x2") = c;
+	register long x3 __asm__("x3") = d;
+	register long x4 __asm__("x4") = e;
+	register long x5 __asm__("x5") = f;
+
+	__asm__ __volatile__("svc #0"
+			     : "+r"(x0)
+			     : "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4), "r"(x5)
+			     : "memory");
+	return x0;
+}
+
+#else
+#error "DeltaZero knows the system call convention of x86-64 and aarch64 only"
+#endif
+
+int dz_sys_open(const char *path, int flags, unsigned int mode)
+{
+	return dz_sys_openat(AT_FDCWD, path, flags, mode);
+}
+
+int dz_sys_openat(int dir_fd, const char *path, int flags, unsigned int mode)
+{
+	return (int)dz_sys_4(SYS_openat, dir_fd, path, flags, mode);
+}
+
+int dz_sys_close(int fd)
+{
+	return (int)dz_sys_1(SYS_close, fd);
+}
+
+ssize_t dz_sys_read(int fd, void *buf, size_t len)
+{
+	return dz_sys_3(SYS_read, fd, buf, len);
+}
+
+ssize_t dz_sys_write(int fd, const void *buf, size_t len)
+{
+	return dz_sys_3(SYS_write, fd, buf, len);
+}
+
+ssize_t dz_sys_pread(int fd, void *buf, size_t len, uint64_t off)
+{
+	return dz_sys_4(SYS_pread64, fd, buf, len, off);
+}
+
+ssize_t dz_sys_pwrite(int fd, const void *buf, size_t len, uint64_t off)
+{
+	return dz_sys_4(SYS_pwrite64, fd, buf, len, off);
+}
+
+/* On both architectures libc's struct stat is the kernel's. */
+int dz_sys_fstat(int fd, struct stat *st)
+{
+	return (int)dz_sys_2(SYS_fstat, fd, st);
+}
+
+int dz_sys_stat(const char *path, struct stat *st)
+{
+	return (int)dz_sys_4(SYS_newfstatat, AT_FDCWD, path, st, 0);
+}
+
+int dz_sys_mkdir(const char *path, unsigned int mode)
+{
+	return (int)dz_sys_3(SYS_mkdirat, AT_FDCWD, path, mode);
+}
+
+int dz_sys_unlinkat(int dir_fd, const char *path, int flags)
+{
+	return (int)dz_sys_3(SYS_unlinkat, dir_fd, path, flags);
+}
+
+int dz_sys_fallocate(int fd, int mode, uint64_t off, uint64_t len)
+{
+	return (int)dz_sys_4(SYS_fallocate, fd, mode, off, len);
+}
+
+int dz_sys_ftruncate(int fd, uint64_t len)
+{
+	return (int)dz_sys_2(SYS_ftruncate, fd, len);
+}
+
+int dz_sys_mmap(void **out, void *addr, size_t len, int prot, int flags, int fd, uint64_t off)
+{
+	long ret = dz_sys_6(SYS_mmap, addr, len, prot, flags, fd, off);
+
+	/* The kernel reserves the last page of the address space for -errno. */
+	if (ret < 0 && ret > -4096)
+		return (int)ret;
+	*out = (void *)ret;
+	return 0;
+}
+
+int dz_sys_munmap(void *addr, size_t len)
+{
+	return (int)dz_sys_2(SYS_munmap, addr, len);
+}
+
+int dz_sys_getpid(void)
+{
+	return (int)dz_sys_0(SYS_getpid);
+}
+
+int dz_sys_gettid(void)
+{
+	return (int)dz_sys_0(SYS_gettid);
+}
+
+int dz_sys_kill(int pid, int sig)
+{
+	return (int)dz_sys_2(SYS_kill, pid, sig);
+}
+
+int dz_sys_futex_wait(_Atomic uint32_t *word, uint32_t expect, uint32_t timeout_ms)
+{
+	struct timespec ts = {
+		.tv_sec = timeout_ms / 1000,
+		.tv_nsec = (long)(timeout_ms % 1000) * 1000000L,
+	};
+	struct timespec *limit = timeout_ms == UINT32_MAX ? NULL : &ts;
+
+	return (int)dz_sys_4(SYS_futex, word, FUTEX_WAIT, expect, limit);
+}
+
+int dz_sys_futex_wake(_Atomic uint32_t *word, int n)
+{
+	return (int)dz_sys_3(SYS_futex, word, FUTEX_WAKE, n);
+}
+
+static uint64_t clock_ns(clockid_t clock)
+{
+	struct timespec ts;
+
+	/* Cannot fail for these clocks, and so leaves errno alone. */
+	clock_gettime(clock, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000ULL + (uint64_t)ts.tv_nsec;
+}
+
+uint64_t dz_now_ms(void)
+{
+	return clock_ns(CLOCK_MONOTONIC_COARSE) / 1000000ULL;
+}
+
+uint64_t dz_now_ns(void)
+{
+	return clock_ns(CLOCK_MONOTONIC);
+}
+
+uint64_t dz_wall_ms(void)
+{
+	return clock_ns(CLOCK_REALTIME_COARSE) / 1000000ULL;
+}
