@@ -15,9 +15,9 @@
 enum dz_log_level { DZ_LOG_ERROR, DZ_LOG_WARN, DZ_LOG_INFO, DZ_LOG_DEBUG };
 enum dz_fetch_mode { DZ_FETCH_AGENT, DZ_FETCH_INLINE };
 
-#define DZ_URL_MAX 512
-#define DZ_SAS_MAX 1024
-#define DZ_PATH_MAX 4096
+#define DZ_URL_MAX     512
+#define DZ_SAS_MAX     1024
+#define DZ_PATH_MAX    4096
 #define DZ_TTL_FOREVER UINT64_MAX
 
 /* One LOCAL=URL of DELTAZERO_MOUNT. */

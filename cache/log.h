@@ -20,8 +20,8 @@ void dz_logf(const struct dz_log *log, enum dz_log_level level, const char *fmt,
 	DZ_PRINTF(3, 4);
 
 #define dz_error(log, ...) dz_logf(log, DZ_LOG_ERROR, __VA_ARGS__)
-#define dz_warn(log, ...) dz_logf(log, DZ_LOG_WARN, __VA_ARGS__)
-#define dz_info(log, ...) dz_logf(log, DZ_LOG_INFO, __VA_ARGS__)
+#define dz_warn(log, ...)  dz_logf(log, DZ_LOG_WARN, __VA_ARGS__)
+#define dz_info(log, ...)  dz_logf(log, DZ_LOG_INFO, __VA_ARGS__)
 #define dz_debug(log, ...) dz_logf(log, DZ_LOG_DEBUG, __VA_ARGS__)
 
 /* Text of -err for messages, never NULL; no locale, no allocation. */

@@ -14,16 +14,15 @@
 
 long dz_sys6(long nr, long a, long b, long c, long d, long e, long f);
 
-#define DZ_ARG_(x) ((long)(x))
-#define dz_sys_0(nr) dz_sys6(nr, 0, 0, 0, 0, 0, 0)
-#define dz_sys_1(nr, a) dz_sys6(nr, DZ_ARG_(a), 0, 0, 0, 0, 0)
-#define dz_sys_2(nr, a, b) dz_sys6(nr, DZ_ARG_(a), DZ_ARG_(b), 0, 0, 0, 0)
-#define dz_sys_3(nr, a, b, c) dz_sys6(nr, DZ_ARG_(a), DZ_ARG_(b), DZ_ARG_(c), 0, 0, 0)
-#define dz_sys_4(nr, a, b, c, d) \
-	dz_sys6(nr, DZ_ARG_(a), DZ_ARG_(b), DZ_ARG_(c), DZ_ARG_(d), 0, 0)
-#define dz_sys_5(nr, a, b, c, d, e) \
+#define DZ_ARG_(x)		 ((long)(x))
+#define dz_sys_0(nr)		 dz_sys6(nr, 0, 0, 0, 0, 0, 0)
+#define dz_sys_1(nr, a)		 dz_sys6(nr, DZ_ARG_(a), 0, 0, 0, 0, 0)
+#define dz_sys_2(nr, a, b)	 dz_sys6(nr, DZ_ARG_(a), DZ_ARG_(b), 0, 0, 0, 0)
+#define dz_sys_3(nr, a, b, c)	 dz_sys6(nr, DZ_ARG_(a), DZ_ARG_(b), DZ_ARG_(c), 0, 0, 0)
+#define dz_sys_4(nr, a, b, c, d) dz_sys6(nr, DZ_ARG_(a), DZ_ARG_(b), DZ_ARG_(c), DZ_ARG_(d), 0, 0)
+#define dz_sys_5(nr, a, b, c, d, e)                                                                \
 	dz_sys6(nr, DZ_ARG_(a), DZ_ARG_(b), DZ_ARG_(c), DZ_ARG_(d), DZ_ARG_(e), 0)
-#define dz_sys_6(nr, a, b, c, d, e, f) \
+#define dz_sys_6(nr, a, b, c, d, e, f)                                                             \
 	dz_sys6(nr, DZ_ARG_(a), DZ_ARG_(b), DZ_ARG_(c), DZ_ARG_(d), DZ_ARG_(e), DZ_ARG_(f))
 
 struct stat;
@@ -51,8 +50,8 @@ int dz_sys_futex_wait(_Atomic uint32_t *word, uint32_t expect, uint32_t timeout_
 int dz_sys_futex_wake(_Atomic uint32_t *word, int n);
 
 /* Through the vDSO: no system call. */
-uint64_t dz_now_ms(void); /* CLOCK_MONOTONIC_COARSE */
-uint64_t dz_now_ns(void); /* CLOCK_MONOTONIC */
+uint64_t dz_now_ms(void);  /* CLOCK_MONOTONIC_COARSE */
+uint64_t dz_now_ns(void);  /* CLOCK_MONOTONIC */
 uint64_t dz_wall_ms(void); /* CLOCK_REALTIME_COARSE */
 
 #endif

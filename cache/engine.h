@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * THE door of the cache: open, read, map, stat, list, advise, close.
+ *
+ * A read: find the open file; find each block's slot; copy it, or read it from
+ * the NVMe tier, or ask for it and wait; return the count.
+ *
+ * Every call returns a count or 0, or -errno; errno is never touched.  Calls are
+ * thread-safe and, on a DRAM hit, make no system call, take no lock and allocate
+ * nothing, so a signal handler may read too.  `struct dz_engine` is one
+ * process's attachment; after fork the child calls dz_engine_fork_child() before
+ * anything else.
+ */
+#ifndef DZ_ENGINE_H
+#define DZ_ENGINE_H
+
+#include "cache/config.h"
+#include "cache/log.h"
+#include "cache/stats.h"
+
+#include <sys/uio.h>
+
+struct dz_engine;
+
+/* An open-file description: number and generation in one word; 0 is none. */
+typedef uint64_t dz_fh;
+
+struct dz_attr {
+	uint64_t size;
+	int64_t mtime_ns;
+	uint64_t ino;
+	uint32_t mode; /* S_IFREG | 0444 or S_IFDIR | 0555 */
+	char etag[DZ_ETAG_MAX];
+};
+
+/* A directory's entries, copied once: stable while others refresh it. */
+struct dz_list_entry {
+	uint64_t ino;
+	uint64_t size;
+	int64_t mtime_ns;
+	uint32_t mode;
+	uint16_t name_len;
+	char name[]; /* NUL-terminated */
+};
+struct dz_listing {
+	uint64_t n;	  /* entries, "." and ".." not among them */
+	uint64_t bytes;	  /* of the mapping below */
+	uint32_t *offset; /* n offsets into `data`, for seekdir */
+	uint8_t *data;
+};
+
+/*
+ * Attaches (creating the shared memory when we are first).  Never fails for lack
+ * of cache: without shared memory the engine works from a small private one and
+ * fetches inline, with one log line.  0, or -ENOMEM.  Takes under a millisecond
+ * when the segment exists.  `lib_path`: our own shared object, to find the
+ * agent's program and the fetch module beside it.
+ */
+int dz_engine_open(struct dz_engine **out, const struct dz_config *cfg, char *const *envp,
+		   const char *lib_path);
+void dz_engine_close(struct dz_engine *e);
+
+/* Around fork in a process with threads.  prepare returns a cookie for the other two. */
+uint32_t dz_engine_fork_prepare(struct dz_engine *e);
+void dz_engine_fork_parent(struct dz_engine *e, uint32_t cookie, bool failed);
+void dz_engine_fork_child(struct dz_engine *e, uint32_t cookie);
+/* Before exec (a vfork child may call it: writes shared memory only): keeps the
+ * file's description alive until the new image has attached. */
+void dz_engine_handover(struct dz_engine *e, dz_fh fh);
+
+/* Is `fd` one of the engine's own descriptors?  The shim must not let the program close it. */
+bool dz_engine_owns_fd(const struct dz_engine *e, int fd);
+
+/*
+ * Names.  `name` is the path below mount number `mount` of the config, without
+ * slashes at either end, "." or ".."; "" is the root.
+ *
+ * -ENOENT no such name, -ENOTDIR a file stands where a directory is needed,
+ * -EACCES credentials refused, -EIO Blob does not answer (logged), -ENAMETOOLONG.
+ */
+int dz_engine_stat(struct dz_engine *e, uint32_t mount, const char *name, size_t len,
+		   struct dz_attr *attr);
+/* Copies a directory's entries; dz_engine_unlist() gives them back (munmap). */
+int dz_engine_list(struct dz_engine *e, uint32_t mount, const char *name, size_t len,
+		   struct dz_listing *out);
+void dz_engine_unlist(struct dz_listing *l);
+/* Forget what is known of a name or a directory: the next look asks Blob. */
+int dz_engine_refresh(struct dz_engine *e, uint32_t mount, const char *name, size_t len);
+
+/*
+ * Opens: a new description at offset 0, pinned to the ETag that Blob confirmed
+ * within the time to live.  `flags` are O_* and only kept for F_GETFL.
+ * Additionally -ENFILE (table full), and the errors of names.
+ */
+int dz_engine_open_file(struct dz_engine *e, uint32_t mount, const char *name, size_t len,
+			int flags, dz_fh *fh);
+/*
+ * The marker: a new descriptor (lowest free number, >= min_fd) that stands for
+ * `fh` in this process; close-on-exec when asked.  -EMFILE...
+ */
+int dz_engine_marker(struct dz_engine *e, dz_fh fh, int min_fd, bool cloexec);
+/*
+ * The description behind a descriptor that came from elsewhere (exec, SCM_RIGHTS,
+ * an unhooked fork); this process now holds it.  -EBADF not a marker of this
+ * cache, or its description is gone (the descriptor then stays dead).
+ */
+int dz_engine_resolve(struct dz_engine *e, int fd, dz_fh *fh);
+/* This process has no descriptor for it any more. */
+void dz_engine_close_file(struct dz_engine *e, dz_fh fh);
+
+/* -EBADF stale handle; all others as below. */
+int dz_engine_fstat(struct dz_engine *e, dz_fh fh, struct dz_attr *attr);
+int dz_engine_fd_flags(struct dz_engine *e, dz_fh fh, int *flags);
+int dz_engine_set_fd_flags(struct dz_engine *e, dz_fh fh, int flags);
+/* Which mount and name it is; `name` has DZ_NAME_MAX + 1 bytes. */
+int dz_engine_name(struct dz_engine *e, dz_fh fh, uint32_t *mount, char *name);
+
+/*
+ * Up to `len` bytes (at most 0x7ffff000); fewer only at the end of the file.
+ * -EISDIR, -EIO (Blob does not answer; logged), -ESTALE -> reported as EIO by the
+ * shim: the blob changed since open and its old bytes are gone.
+ * pread leaves the offset alone; read takes and moves it, as one step among all
+ * holders.
+ */
+ssize_t dz_engine_pread(struct dz_engine *e, dz_fh fh, void *buf, size_t len, uint64_t off);
+ssize_t dz_engine_read(struct dz_engine *e, dz_fh fh, void *buf, size_t len);
+ssize_t dz_engine_preadv(struct dz_engine *e, dz_fh fh, const struct iovec *iov, int n,
+			 uint64_t off);
+ssize_t dz_engine_readv(struct dz_engine *e, dz_fh fh, const struct iovec *iov, int n);
+/* -EAGAIN unless every byte of the range is in DRAM (RWF_NOWAIT). */
+int dz_engine_is_cached(struct dz_engine *e, dz_fh fh, uint64_t off, uint64_t len);
+/* SEEK_SET, CUR, END, DATA, HOLE.  -EINVAL, -ENXIO, -EOVERFLOW.  A directory: position cookies. */
+int64_t dz_engine_seek(struct dz_engine *e, dz_fh fh, int64_t off, int whence);
+/* POSIX_FADV_*; WILLNEED starts fetching and returns at once.  Always 0 or -EBADF. */
+int dz_engine_advise(struct dz_engine *e, dz_fh fh, uint64_t off, uint64_t len, int advice);
+
+/*
+ * A kernel mapping of [off, off + len) (off a multiple of the page size) with
+ * mmap(2)'s prot, flags and addr; the file may be closed afterwards.  Returns 0
+ * and the address, or -errno as mmap(2) gives it (-EACCES shared and writable).
+ */
+int dz_engine_map(struct dz_engine *e, dz_fh fh, void *addr, size_t len, int prot, int flags,
+		  uint64_t off, void **out);
+/* The program unmapped or replaced [addr, addr + len): pins under it may go. */
+void dz_engine_unmapped(struct dz_engine *e, void *addr, size_t len);
+/*
+ * A real, ordinary, read-only descriptor with the file's bytes at offset 0 (a
+ * sealed memfd or an unlinked file of the cache directory), for what only the
+ * kernel can do: exec, dlopen, splice, a child that the shim cannot enter.
+ */
+int dz_engine_real_fd(struct dz_engine *e, dz_fh fh, bool cloexec);
+
+/* Counters of the calling process; `call` is the shim's number (< DZ_STAT_CALLS). */
+void dz_engine_count(struct dz_engine *e, uint32_t call, int64_t result);
+void dz_engine_count_bypass(struct dz_engine *e, uint32_t call);
+
+/* Capacity, for statfs. */
+void dz_engine_space(struct dz_engine *e, uint64_t *bytes, uint64_t *used);
+
+#endif

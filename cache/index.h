@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * key -> slot, in shared memory: two-choice buckets of eight words.  Lookups
+ * take no lock and write nothing; insert and remove are one CAS each, so a kill
+ * at any point leaves a valid table, at worst with an entry whose slot does not
+ * map back, which the scrubber removes.
+ */
+#ifndef DZ_INDEX_H
+#define DZ_INDEX_H
+
+#include "cache/segment.h"
+
+/* Key of block `blk` of the file with base `base`; blocks of one file never collide. */
+static inline struct dz_key dz_block_key(struct dz_key base, uint64_t blk)
+{
+	return (struct dz_key){ base.lo + blk * 0x9e3779b97f4a7c15ull, base.hi };
+}
+
+/*
+ * Slot of `key` in `tier` (DRAM or DISK) and its ctl as it was when the key
+ * matched (state ready or filling); DZ_NONE when there is none.  The caller
+ * re-checks ctl after using the bytes.  Context: any, a signal handler too.
+ */
+uint32_t dz_index_find(const struct dz_seg *seg, struct dz_key key, enum dz_tier tier,
+		       uint64_t *ctl);
+/*
+ * Makes `slot` findable under `key` (its key fields are already stored).
+ * `old` (DZ_NONE: none) is the slot of the same tier that it replaces, in one
+ * step.  Returns 0, -EEXIST another slot of this tier has the key and it is not
+ * `old`, -ENOSPC both buckets are full.
+ */
+int dz_index_insert(const struct dz_seg *seg, struct dz_key key, enum dz_tier tier, uint32_t slot,
+		    uint32_t old);
+/* Removes the entry of exactly this slot; returns whether it was there. */
+bool dz_index_remove(const struct dz_seg *seg, struct dz_key key, enum dz_tier tier, uint32_t slot);
+/* Clears entries of buckets [first, first + n) that map to no slot; returns how many. */
+uint32_t dz_index_scrub(const struct dz_seg *seg, uint32_t first, uint32_t n);
+
+static inline struct dz_slot *dz_slot_of(const struct dz_seg *seg, enum dz_tier tier, uint32_t slot)
+{
+	return tier == DZ_TIER_DRAM ? &seg->dram_slots[slot] : &seg->disk_slots[slot];
+}
+
+#endif

@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Who is attached.  A live member holds a POSIX byte lock at the offset of its
+ * number in the file `members`: the kernel releases it at SIGKILL and at exec,
+ * and fork does not inherit it.
+ */
+#ifndef DZ_MEMBER_H
+#define DZ_MEMBER_H
+
+#include "cache/segment.h"
+
+/* Becomes a member; seg->member is set.  0 or -EUSERS (table full), -errno of the lock. */
+int dz_member_join(struct dz_seg *seg);
+/* Leaves: nothing held any more.  Async-signal-safe. */
+void dz_member_leave(struct dz_seg *seg);
+/* Parent, before fork: a record for the child, holding what we hold; DZ_NONE when full. */
+uint32_t dz_member_prepare_child(struct dz_seg *seg);
+/* Child, after fork: takes over the record that the parent prepared (DZ_NONE: joins anew). */
+int dz_member_adopt(struct dz_seg *seg, uint32_t member);
+/* Parent, when fork failed. */
+void dz_member_cancel_child(struct dz_seg *seg, uint32_t member);
+/* Is it alive?  Our own number is.  A claimed or forking record is alive until its deadline. */
+bool dz_member_is_alive(const struct dz_seg *seg, uint32_t member);
+/*
+ * Repairs what dead members left (slots, leases, open files, hazards).  At most
+ * once a second unless `now`; try-lock, never waits for another sweeper.
+ */
+void dz_member_sweep(struct dz_seg *seg, bool now);
+
+#endif

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Disk I/O of the calling thread: an io_uring of its own (SINGLE_ISSUER,
+ * DEFER_TASKRUN, registered ring without a descriptor that the program could
+ * close, memory not inherited by fork) or, where that is denied, preadv2 and
+ * pwritev2 behind the same interface.  A ring belongs to one thread of one
+ * process: dz_ring_get() in a forked child makes a new one.
+ */
+#ifndef DZ_RING_H
+#define DZ_RING_H
+
+#include "cache/base.h"
+
+struct dz_ring;
+
+struct dz_io {
+	bool is_write;
+	int fd;
+	void *buf; /* aligned to 4096, like off and len */
+	uint32_t len;
+	uint64_t off;
+	int32_t res; /* bytes, or -errno; set when done */
+	bool is_done;
+	void *owner; /* the caller's */
+};
+
+/*
+ * Makes a ring of `depth` for the calling thread; never fails for lack of
+ * io_uring (then it is synchronous), only -ENOMEM.
+ */
+int dz_ring_new(struct dz_ring **out, uint32_t depth, bool no_uring);
+/* Waits for what is in flight, then frees.  After fork, in the child: dz_ring_abandon(). */
+void dz_ring_free(struct dz_ring *ring);
+void dz_ring_abandon(struct dz_ring *ring);
+bool dz_ring_is_uring(const struct dz_ring *ring);
+/* Starts an I/O; `io` must live until is_done.  Returns 0 or -EBUSY (depth reached). */
+int dz_ring_start(struct dz_ring *ring, struct dz_io *io);
+/* Waits until at least one I/O ended; returns how many did, or -errno. */
+int dz_ring_wait(struct dz_ring *ring);
+
+#endif

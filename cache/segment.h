@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The mapped shared memory of one cache: created by whoever comes first,
+ * checked (magic, layout, signature of every offset and size, boot, sizes) by
+ * everyone else.  struct dz_seg is the private view that every module of cache/
+ * takes: base pointers, and counts copied once after the check, so a segment
+ * that changes under us cannot lead us out of bounds.
+ */
+#ifndef DZ_SEGMENT_H
+#define DZ_SEGMENT_H
+
+#include "cache/config.h"
+#include "cache/layout.h"
+#include "cache/log.h"
+#include "cache/stats.h"
+
+struct dz_seg {
+	struct dz_seg_header *hdr;
+	struct dz_member *members;
+	struct dz_stats *stats; /* n_members * DZ_STAT_STRIPES */
+	_Atomic uint64_t *held; /* n_members bitmaps of held_words: open files held */
+	struct dz_mount_rec *mounts;
+	struct dz_agent_rec *agents;
+	_Atomic uint64_t *pending; /* n_agents bitmaps of n_leases bits: requested leases */
+	struct dz_lease *leases;
+	struct dz_request *requests;
+	struct dz_ofile *files;
+	struct dz_bucket *buckets;
+	struct dz_slot *dram_slots; /* one a page of DRAM */
+	struct dz_slab *dram_slabs;
+	struct dz_slot *disk_slots; /* a pool; `page` says where */
+	struct dz_slab *disk_slabs;
+	_Atomic uint32_t *disk_map; /* 256 a disk slab: chunk -> slot + 1, 0 none */
+	_Atomic uint16_t *freq;	    /* frequency:4 | tick:12 */
+	_Atomic uint32_t *window;   /* DRAM slots, oldest first */
+	uint8_t *dram;		    /* n_dram_slabs MiB */
+	uint32_t n_members, n_files, n_leases, n_mounts, n_agents;
+	uint32_t n_dram_slabs, n_dram_slots, n_disk_slabs, n_disk_slots;
+	uint32_t n_buckets, n_freq, n_window, held_words, pending_words;
+	uint64_t meta_bytes, dram_bytes, disk_bytes;
+	const struct dz_log *log;
+	uint32_t member; /* our number; DZ_NONE: not a member (read only) */
+	int dir_fd;	 /* the cache's directory; high, O_CLOEXEC */
+	int lock_fd;	 /* `members`: byte locks of the live */
+	int dram_fd;
+	bool is_private; /* anonymous memory: no other process but our children */
+	bool is_new;	 /* we created it: the journals want replaying */
+	char dir[DZ_PATH_MAX];
+};
+
+/*
+ * Maps the cache's segment, creating it first when there is none (or one of
+ * another boot).  Returns 0, or -errno with one log line: -EPROTO a segment of
+ * another layout or a damaged one, -ENOSPC no room even for the smallest,
+ * -EACCES, -EROFS...  Nothing is left behind on error.
+ */
+int dz_seg_open(struct dz_seg *seg, const struct dz_config *cfg, const struct dz_log *log);
+/* A segment in anonymous shared memory, for when dz_seg_open() cannot: small, no disk tier. */
+int dz_seg_open_private(struct dz_seg *seg, const struct dz_log *log, uint64_t dram_bytes);
+void dz_seg_close(struct dz_seg *seg);
+/* Removes the segment's files: a new one is made by the next to come. */
+int dz_seg_purge(const struct dz_config *cfg);
+
+static inline uint8_t *dz_seg_page(const struct dz_seg *seg, uint32_t page)
+{
+	return seg->dram + (size_t)page * DZ_PAGE;
+}
+
+#endif
