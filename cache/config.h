@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What the user asked for, read once from the environment (and from the file
- * that DELTAZERO_CONFIG names).  One fixed-size value without pointers to free,
- * so it can live in a preload object that must not call malloc.
+ * that DELTAZERO_CONFIG names: the same DELTAZERO_NAME=VALUE, one a line; the
+ * environment wins).  One fixed-size value without pointers to free, so it can
+ * live in a preload object that must not call malloc.  It is about 60 KiB: keep
+ * it off small stacks.
  *
  * Credentials are not kept here: blob/auth.c reads them where they are used,
  * in the agent.  Here they only enter `identity`, a hash.
@@ -40,7 +42,7 @@ struct dz_config {
 	uint32_t n_mounts;
 	char cache_dir[DZ_PATH_MAX];
 	char shm_dir[DZ_PATH_MAX];
-	uint64_t dram_bytes; /* 0: choose from what is free */
+	uint64_t dram_bytes; /* 0: choose from what is free; never DZ_SIZE_NONE */
 	uint64_t disk_bytes; /* 0: choose; DZ_SIZE_NONE: no disk tier */
 	enum dz_fetch_mode fetch;
 	uint64_t ttl_ms; /* DZ_TTL_FOREVER for `inf` */
@@ -66,7 +68,7 @@ int dz_config_read(struct dz_config *cfg, char *const *envp);
 int dz_config_mount(struct dz_mount *m, const char *text, size_t len, char *const *envp, char *why,
 		    size_t why_len);
 
-/* "4G", "512M", "1048576", "0".  Returns 0 or -EINVAL. */
+/* "4G", "512MiB", "1048576", "0"; powers of 1,024.  Returns 0 or -EINVAL. */
 int dz_config_size(const char *text, uint64_t *bytes);
 
 /* Value of `name` in `envp`, or NULL. */
