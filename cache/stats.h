@@ -26,7 +26,7 @@ struct dz_stats {
 	_Atomic uint32_t by_call[DZ_STAT_CALLS];
 	_Atomic uint32_t bypass_by_call[DZ_STAT_CALLS];
 };
-_Static_assert(sizeof(struct dz_stats) == 1024, "a stripe is 1 KiB");
+_Static_assert(sizeof(struct dz_stats) == 2816, "a stripe is 44 cache lines");
 
 /* Adds n to a counter of a stripe. */
 static inline void dz_stat_add(_Atomic uint64_t *counter, uint64_t n)
