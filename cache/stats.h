@@ -9,7 +9,7 @@
 #include "cache/layout.h"
 
 #define DZ_STAT_STRIPES 4
-#define DZ_STAT_CALLS	96 /* shim's enum of calls, see shim/hooks.def */
+#define DZ_STAT_CALLS	320 /* shim's enum of calls, see shim/hooks.def */
 
 struct dz_stats {
 	_Atomic uint64_t calls, bytes, errors;

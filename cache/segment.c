@@ -1,0 +1,694 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Making and mapping the shared memory of one cache.
+ *
+ * The happy path: open `meta` of the cache's directory, check its header, map
+ * it and `dram`.  Four system calls more than nothing; no lock.
+ *
+ * The first to come: takes the lock on `create.lock`, looks again, builds
+ * `meta.new` and `dram.new` at full size (all space allocated, so a store can
+ * never SIGBUS), and renames them.  Killed on the way, it leaves two `.new`
+ * files that the next one overwrites; the kernel drops the lock.
+ *
+ * Where shm_dir has no room, sizes shrink; below a useful size the segment goes
+ * to the cache directory.  Another layout or a damaged header is never attached.
+ */
+#include "cache/segment.h"
+
+#include "cache/sys.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
+#include <unistd.h>
+
+#define SEG_MIN_BYTES	(24 * DZ_MIB)
+#define SEG_MAX_DEFAULT (64 * DZ_GIB)
+
+/* Any change of a size or an offset changes this: two builds refuse to share. */
+static uint64_t seg_abi_hash(void)
+{
+	const uint64_t facts[] = {
+		sizeof(struct dz_seg_header),
+		offsetof(struct dz_seg_header, off_window),
+		offsetof(struct dz_seg_header, tick),
+		offsetof(struct dz_seg_header, dram_used),
+		offsetof(struct dz_seg_header, last_sweep_ms),
+		sizeof(struct dz_slot),
+		offsetof(struct dz_slot, stamp_ms),
+		sizeof(struct dz_slab),
+		sizeof(struct dz_member),
+		offsetof(struct dz_member, hazard),
+		sizeof(struct dz_mount_rec),
+		sizeof(struct dz_agent_rec),
+		offsetof(struct dz_agent_rec, requests),
+		sizeof(struct dz_lease),
+		offsetof(struct dz_lease, seq),
+		sizeof(struct dz_request),
+		offsetof(struct dz_request, name),
+		sizeof(struct dz_ofile),
+		offsetof(struct dz_ofile, name),
+		sizeof(struct dz_stats),
+		offsetof(struct dz_stats, by_call),
+		DZ_LAYOUT_MINOR,
+	};
+
+	return dz_hash64(facts, sizeof(facts), DZ_SEG_MAGIC);
+}
+
+static void seg_boot_id(uint8_t out[16])
+{
+	char text[64];
+	ssize_t n = -1;
+	int fd = dz_sys_open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC, 0);
+
+	if (fd >= 0) {
+		n = dz_sys_read(fd, text, sizeof(text));
+		dz_sys_close(fd);
+	}
+	struct dz_key k = dz_hash128(text, n > 0 ? (size_t)n : 0, 1);
+	memcpy(out, &k, 16);
+}
+
+static uint32_t seg_clamp(uint64_t n, uint32_t lo, uint32_t hi)
+{
+	return n < lo ? lo : n > hi ? hi : (uint32_t)n;
+}
+
+static uint32_t seg_pow2_up(uint64_t n)
+{
+	uint32_t p = 64;
+
+	while (p < n && p < (1u << 31))
+		p <<= 1;
+	return p;
+}
+
+/* Every count that follows from the two sizes. */
+static void seg_counts(struct dz_seg_header *h, uint64_t budget, uint64_t slabs)
+{
+	uint64_t pages = slabs * DZ_SLAB_PAGES;
+	uint64_t disk_pages = h->disk_bytes / DZ_PAGE;
+	uint64_t by_dram = budget / 16 / sizeof(struct dz_slot);
+	uint64_t by_size = h->disk_bytes / (64 * DZ_KIB);
+
+	h->n_members = seg_clamp(budget / (4 * DZ_MIB), 128, 1024);
+	h->n_files = seg_clamp(budget / (256 * DZ_KIB), 1024, 16384);
+	h->n_leases = seg_clamp(budget / DZ_MIB, 256, 4096);
+	h->n_mounts = 64;
+	h->n_agents = 8;
+	h->n_dram_slabs = (uint32_t)slabs;
+	h->n_disk_slabs = (uint32_t)(h->disk_bytes / DZ_MIB);
+	h->n_disk_slots = (uint32_t)dz_min_u64(disk_pages, dz_max_u64(by_size, by_dram));
+	h->n_buckets = seg_pow2_up((pages + h->n_disk_slots) / 4);
+	h->n_freq = seg_pow2_up(pages + h->n_disk_slots);
+	h->n_window = seg_clamp(pages / 20, 64, UINT32_MAX);
+	h->dram_bytes = slabs * DZ_MIB;
+}
+
+static uint64_t seg_place(uint64_t *end, uint64_t bytes)
+{
+	uint64_t off = *end;
+
+	*end = dz_round_up(off + bytes, DZ_PAGE);
+	return off;
+}
+
+/* Where each table lies; sets meta_bytes. */
+static void seg_offsets(struct dz_seg_header *h)
+{
+	uint64_t end = DZ_PAGE;
+	uint64_t held_words = dz_div_up(h->n_files, 64);
+	uint64_t pending_words = dz_div_up(h->n_leases, 64);
+
+	h->off_members = seg_place(&end, h->n_members * sizeof(struct dz_member));
+	h->off_stats = seg_place(&end,
+				 (uint64_t)h->n_members * DZ_STAT_STRIPES * sizeof(struct dz_stats));
+	h->off_held = seg_place(&end, h->n_members * held_words * 8);
+	h->off_mounts = seg_place(&end, h->n_mounts * sizeof(struct dz_mount_rec));
+	h->off_agents = seg_place(&end, h->n_agents * sizeof(struct dz_agent_rec));
+	h->off_pending = seg_place(&end, h->n_agents * pending_words * 8);
+	h->off_leases = seg_place(&end, h->n_leases * sizeof(struct dz_lease));
+	h->off_requests = seg_place(&end, h->n_leases * sizeof(struct dz_request));
+	h->off_files = seg_place(&end, h->n_files * sizeof(struct dz_ofile));
+	h->off_buckets = seg_place(&end, h->n_buckets * sizeof(struct dz_bucket));
+	h->off_dram_slots =
+		seg_place(&end, (uint64_t)h->n_dram_slabs * DZ_SLAB_PAGES * sizeof(struct dz_slot));
+	h->off_dram_slabs = seg_place(&end, h->n_dram_slabs * sizeof(struct dz_slab));
+	h->off_disk_slots = seg_place(&end, (uint64_t)h->n_disk_slots * sizeof(struct dz_slot));
+	h->off_disk_slabs = seg_place(&end, h->n_disk_slabs * sizeof(struct dz_slab));
+	h->off_disk_map = seg_place(&end, (uint64_t)h->n_disk_slabs * DZ_SLAB_PAGES * 4);
+	h->off_freq = seg_place(&end, (uint64_t)h->n_freq * 2);
+	h->off_window = seg_place(&end, (uint64_t)h->n_window * 4);
+	h->meta_bytes = end;
+}
+
+/*
+ * The largest geometry whose meta and data together stay within `budget`.
+ * Returns false when not even one slab fits.
+ */
+static bool seg_geometry(struct dz_seg_header *h, uint64_t budget, uint64_t disk_bytes)
+{
+	uint64_t slabs = budget / DZ_MIB;
+
+	memset(h, 0, sizeof(*h));
+	h->disk_bytes = disk_bytes & ~(DZ_MIB - 1);
+	for (int round = 0; round < 4 && slabs > 0; round++) {
+		seg_counts(h, budget, slabs);
+		seg_offsets(h);
+		if (h->meta_bytes + h->dram_bytes <= budget)
+			return true;
+		if (h->meta_bytes >= budget)
+			return false;
+		slabs = (budget - h->meta_bytes) / DZ_MIB;
+	}
+	if (!slabs)
+		return false;
+	seg_counts(h, budget, slabs);
+	seg_offsets(h);
+	return h->meta_bytes + h->dram_bytes <= budget;
+}
+
+static void seg_stamp(struct dz_seg_header *h)
+{
+	h->magic = DZ_SEG_MAGIC;
+	h->major = DZ_LAYOUT_MAJOR;
+	h->minor = DZ_LAYOUT_MINOR;
+	h->abi_hash = seg_abi_hash();
+	h->uid = (uint32_t)geteuid();
+	seg_boot_id(h->boot_id);
+}
+
+/* Pointers from offsets; the header is checked and the mappings are in place. */
+static void seg_bind(struct dz_seg *seg, void *meta)
+{
+	uint8_t *base = meta;
+	struct dz_seg_header *h = meta;
+
+	seg->hdr = h;
+	seg->members = (void *)(base + h->off_members);
+	seg->stats = (void *)(base + h->off_stats);
+	seg->held = (void *)(base + h->off_held);
+	seg->mounts = (void *)(base + h->off_mounts);
+	seg->agents = (void *)(base + h->off_agents);
+	seg->pending = (void *)(base + h->off_pending);
+	seg->leases = (void *)(base + h->off_leases);
+	seg->requests = (void *)(base + h->off_requests);
+	seg->files = (void *)(base + h->off_files);
+	seg->buckets = (void *)(base + h->off_buckets);
+	seg->dram_slots = (void *)(base + h->off_dram_slots);
+	seg->dram_slabs = (void *)(base + h->off_dram_slabs);
+	seg->disk_slots = (void *)(base + h->off_disk_slots);
+	seg->disk_slabs = (void *)(base + h->off_disk_slabs);
+	seg->disk_map = (void *)(base + h->off_disk_map);
+	seg->freq = (void *)(base + h->off_freq);
+	seg->window = (void *)(base + h->off_window);
+}
+
+static void seg_copy_counts(struct dz_seg *seg, const struct dz_seg_header *h)
+{
+	seg->n_members = h->n_members;
+	seg->n_files = h->n_files;
+	seg->n_leases = h->n_leases;
+	seg->n_mounts = h->n_mounts;
+	seg->n_agents = h->n_agents;
+	seg->n_dram_slabs = h->n_dram_slabs;
+	seg->n_dram_slots = h->n_dram_slabs * DZ_SLAB_PAGES;
+	seg->n_disk_slabs = h->n_disk_slabs;
+	seg->n_disk_slots = h->n_disk_slots;
+	seg->n_buckets = h->n_buckets;
+	seg->n_freq = h->n_freq;
+	seg->n_window = h->n_window;
+	seg->held_words = (uint32_t)dz_div_up(h->n_files, 64);
+	seg->pending_words = (uint32_t)dz_div_up(h->n_leases, 64);
+	seg->meta_bytes = h->meta_bytes;
+	seg->dram_bytes = h->dram_bytes;
+	seg->disk_bytes = h->disk_bytes;
+}
+
+/*
+ * Is this header, read into private memory, one that this build may map?  Its
+ * offsets are computed again from its counts: none is believed.
+ */
+static int seg_check(const struct dz_seg_header *h, uint64_t file_bytes)
+{
+	struct dz_seg_header want = *h;
+	uint8_t boot[16];
+
+	if (h->magic != DZ_SEG_MAGIC || h->major != DZ_LAYOUT_MAJOR ||
+	    h->abi_hash != seg_abi_hash())
+		return -EPROTO;
+	if (h->n_members < 1 || h->n_members > 65000 || h->n_files < 64 || h->n_files > 1u << 20 ||
+	    h->n_leases < 64 || h->n_leases > 1u << 16 || h->n_mounts > 4096 || h->n_mounts < 1 ||
+	    h->n_agents < 1 || h->n_agents > 64 || h->n_dram_slabs > 1u << 23 ||
+	    h->n_dram_slabs < 1 || h->n_disk_slabs > 1u << 23 || h->n_disk_slots > 1u << 31 ||
+	    h->n_buckets < 64 || (h->n_buckets & (h->n_buckets - 1)) || h->n_freq < 64 ||
+	    (h->n_freq & (h->n_freq - 1)) || h->n_window < 1 || h->n_window > 1u << 30)
+		return -EPROTO;
+	seg_offsets(&want);
+	want.dram_bytes = (uint64_t)want.n_dram_slabs * DZ_MIB;
+	if (memcmp(&want, h, offsetof(struct dz_seg_header, tick)) != 0 ||
+	    h->meta_bytes != file_bytes)
+		return -EPROTO;
+	if (atomic_load_explicit(&h->state, memory_order_relaxed) != 1)
+		return -ENOENT;
+	seg_boot_id(boot);
+	return memcmp(boot, h->boot_id, 16) == 0 ? 0 : -ENOENT;
+}
+
+/* Our descriptors keep out of the numbers that programs use and close. */
+static int seg_high_fd(int fd)
+{
+	static const int floors[] = { 900, 200, 50, 20 };
+
+	for (size_t i = 0; i < DZ_ARRAY_LEN(floors); i++) {
+		long high = dz_sys_3(SYS_fcntl, fd, F_DUPFD_CLOEXEC, floors[i]);
+
+		if (high >= 0) {
+			dz_sys_close(fd);
+			return (int)high;
+		}
+	}
+	return fd;
+}
+
+static int seg_open_high(int dir_fd, const char *name, int flags)
+{
+	int fd = dz_sys_openat(dir_fd, name, flags | O_CLOEXEC, 0600);
+
+	return fd < 0 ? fd : seg_high_fd(fd);
+}
+
+static int seg_map(struct dz_seg *seg, int meta_fd, const struct dz_seg_header *h)
+{
+	void *meta, *dram;
+	int ret = dz_sys_mmap(&meta, NULL, h->meta_bytes, PROT_READ | PROT_WRITE, MAP_SHARED,
+			      meta_fd, 0);
+
+	if (ret < 0)
+		return ret;
+	ret = dz_sys_mmap(&dram, NULL, h->dram_bytes, PROT_READ | PROT_WRITE, MAP_SHARED,
+			  seg->dram_fd, 0);
+	if (ret < 0) {
+		dz_sys_munmap(meta, h->meta_bytes);
+		return ret;
+	}
+	/* A core of the program shows neither data nor names. */
+	dz_sys_3(SYS_madvise, meta, h->meta_bytes, MADV_DONTDUMP);
+	dz_sys_3(SYS_madvise, dram, h->dram_bytes, MADV_DONTDUMP);
+	dz_sys_3(SYS_madvise, dram, h->dram_bytes, MADV_HUGEPAGE);
+	seg->dram = dram;
+	seg_copy_counts(seg, h);
+	seg_bind(seg, meta);
+	return 0;
+}
+
+static void seg_close_fds(struct dz_seg *seg)
+{
+	if (seg->dram_fd >= 0)
+		dz_sys_close(seg->dram_fd);
+	if (seg->lock_fd >= 0)
+		dz_sys_close(seg->lock_fd);
+	if (seg->dir_fd >= 0)
+		dz_sys_close(seg->dir_fd);
+	seg->dram_fd = seg->lock_fd = seg->dir_fd = -1;
+}
+
+/* -ENOENT: nothing to attach to, make it. */
+static int seg_attach(struct dz_seg *seg)
+{
+	struct dz_seg_header h;
+	struct stat st;
+	int ret, fd = dz_sys_openat(seg->dir_fd, "meta", O_RDWR | O_CLOEXEC, 0);
+
+	if (fd < 0)
+		return fd;
+	ret = dz_sys_fstat(fd, &st);
+	if (ret == 0 && dz_sys_pread(fd, &h, sizeof(h), 0) != (ssize_t)sizeof(h))
+		ret = -EPROTO;
+	if (ret == 0)
+		ret = seg_check(&h, (uint64_t)st.st_size);
+	if (ret < 0)
+		goto out;
+	seg->dram_fd = seg_open_high(seg->dir_fd, "dram", O_RDWR);
+	ret = seg->dram_fd;
+	if (ret < 0)
+		goto out;
+	ret = dz_sys_fstat(seg->dram_fd, &st);
+	if (ret == 0 && (uint64_t)st.st_size != h.dram_bytes)
+		ret = -EPROTO;
+	if (ret == 0)
+		ret = seg_map(seg, fd, &h);
+	if (ret < 0) {
+		dz_sys_close(seg->dram_fd);
+		seg->dram_fd = -1;
+	}
+out:
+	dz_sys_close(fd);
+	return ret;
+}
+
+/* A file of exactly `bytes`, every page of it allocated. */
+static int seg_make_file(int dir_fd, const char *name, uint64_t bytes)
+{
+	int ret, fd;
+
+	dz_sys_unlinkat(dir_fd, name, 0);
+	fd = dz_sys_openat(dir_fd, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return fd;
+	ret = dz_sys_fallocate(fd, 0, 0, bytes);
+	if (ret == -EOPNOTSUPP)
+		ret = dz_sys_ftruncate(fd, bytes);
+	if (ret < 0) {
+		dz_sys_close(fd);
+		dz_sys_unlinkat(dir_fd, name, 0);
+		return ret;
+	}
+	return fd;
+}
+
+static int seg_rename(int dir_fd, const char *from, const char *to)
+{
+	return (int)dz_sys_5(SYS_renameat2, dir_fd, from, dir_fd, to, 0);
+}
+
+/* Under the creation lock: both files at full size, then their names. */
+static int seg_build(struct dz_seg *seg, struct dz_seg_header *h)
+{
+	int meta_fd, dram_fd, ret;
+
+	dz_sys_unlinkat(seg->dir_fd, "meta", 0);
+	dram_fd = seg_make_file(seg->dir_fd, "dram.new", h->dram_bytes);
+	if (dram_fd < 0)
+		return dram_fd;
+	dz_sys_close(dram_fd);
+	meta_fd = seg_make_file(seg->dir_fd, "meta.new", h->meta_bytes);
+	if (meta_fd < 0) {
+		ret = meta_fd;
+		goto err_dram;
+	}
+	seg_stamp(h);
+	atomic_store_explicit(&h->state, 1, memory_order_relaxed);
+	ret = dz_sys_pwrite(meta_fd, h, sizeof(*h), 0) == (ssize_t)sizeof(*h) ? 0 : -EIO;
+	dz_sys_close(meta_fd);
+	if (ret == 0)
+		ret = seg_rename(seg->dir_fd, "dram.new", "dram");
+	if (ret == 0)
+		ret = seg_rename(seg->dir_fd, "meta.new", "meta");
+	if (ret == 0)
+		return 0;
+	dz_sys_unlinkat(seg->dir_fd, "meta.new", 0);
+err_dram:
+	dz_sys_unlinkat(seg->dir_fd, "dram.new", 0);
+	return ret;
+}
+
+static uint64_t seg_number_in(const char *path, const char *label)
+{
+	char buf[4096];
+	const char *p = buf;
+	uint64_t n = 0;
+	ssize_t got;
+	int fd = dz_sys_open(path, O_RDONLY | O_CLOEXEC, 0);
+
+	if (fd < 0)
+		return 0;
+	got = dz_sys_read(fd, buf, sizeof(buf) - 1);
+	dz_sys_close(fd);
+	if (got <= 0)
+		return 0;
+	buf[got] = '\0';
+	if (label)
+		p = strstr(buf, label);
+	if (!p)
+		return 0;
+	p += label ? strlen(label) : 0;
+	while (*p == ' ')
+		p++;
+	for (; *p >= '0' && *p <= '9' && n < UINT64_MAX / 16; p++)
+		n = n * 10 + (uint64_t)(*p - '0');
+	return n;
+}
+
+static uint64_t seg_free_bytes(const char *dir)
+{
+	struct statfs fs;
+
+	if (dz_sys_2(SYS_statfs, dir, &fs) < 0)
+		return 0;
+	return (uint64_t)fs.f_bavail * (uint64_t)fs.f_bsize;
+}
+
+/* A quarter of the memory that is free, within the cgroup's limit. */
+static uint64_t seg_default_dram(void)
+{
+	uint64_t free_bytes = seg_number_in("/proc/meminfo", "MemAvailable:") * DZ_KIB;
+	uint64_t v2 = seg_number_in("/sys/fs/cgroup/memory.max", NULL);
+	uint64_t v1 = seg_number_in("/sys/fs/cgroup/memory/memory.limit_in_bytes", NULL);
+
+	if (v2)
+		free_bytes = dz_min_u64(free_bytes, v2);
+	if (v1)
+		free_bytes = dz_min_u64(free_bytes, v1);
+	return dz_min_u64(dz_max_u64(free_bytes / 4, 64 * DZ_MIB), SEG_MAX_DEFAULT);
+}
+
+static uint64_t seg_disk_budget(const struct dz_config *cfg)
+{
+	if (cfg->disk_bytes == DZ_SIZE_NONE)
+		return 0;
+	if (cfg->disk_bytes)
+		return cfg->disk_bytes;
+	return dz_min_u64(seg_free_bytes(cfg->cache_dir) / 4, 1024 * DZ_GIB);
+}
+
+/* mkdir -p; an existing directory is fine. */
+static int seg_mkdirs(const char *path)
+{
+	char buf[DZ_PATH_MAX];
+	size_t n = strlen(path);
+
+	if (n >= sizeof(buf))
+		return -ENAMETOOLONG;
+	memcpy(buf, path, n + 1);
+	for (size_t i = 1; i <= n; i++) {
+		if (buf[i] != '/' && buf[i] != '\0')
+			continue;
+		buf[i] = '\0';
+		int ret = dz_sys_mkdir(buf, 0700);
+
+		if (ret < 0 && ret != -EEXIST && i == n)
+			return ret;
+		buf[i] = path[i];
+	}
+	return 0;
+}
+
+/* The cache's directory below `base`, ours alone (0700, our uid). */
+static int seg_open_dir(struct dz_seg *seg, const char *base)
+{
+	struct stat st;
+	int ret, n = snprintf(seg->dir, sizeof(seg->dir), "%s/deltazero.%u.%d", base,
+			      (unsigned int)geteuid(), DZ_LAYOUT_MAJOR);
+
+	if (n < 0 || (size_t)n >= sizeof(seg->dir))
+		return -ENAMETOOLONG;
+	ret = dz_sys_open(seg->dir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
+	if (ret == -ENOENT) {
+		ret = seg_mkdirs(seg->dir);
+		if (ret < 0)
+			return ret;
+		ret = dz_sys_open(seg->dir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
+	}
+	if (ret < 0)
+		return ret;
+	seg->dir_fd = seg_high_fd(ret);
+	ret = dz_sys_fstat(seg->dir_fd, &st);
+	if (ret == 0 && (st.st_uid != geteuid() || (st.st_mode & 077)))
+		ret = -EPERM;
+	if (ret == 0)
+		ret = seg->lock_fd = seg_open_high(seg->dir_fd, "members", O_RDWR | O_CREAT);
+	return ret < 0 ? ret : 0;
+}
+
+static int seg_lock_create(const struct dz_seg *seg)
+{
+	struct flock fl = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+	int fd = dz_sys_openat(seg->dir_fd, "create.lock", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	long ret;
+
+	if (fd < 0)
+		return fd;
+	do
+		ret = dz_sys_3(SYS_fcntl, fd, F_SETLKW, &fl);
+	while (ret == -EINTR);
+	return fd;
+}
+
+/* Room for `wanted` in this directory's file system, leaving an eighth of it free. */
+static uint64_t seg_fit(const struct dz_seg *seg, uint64_t wanted)
+{
+	uint64_t free_bytes = seg_free_bytes(seg->dir);
+
+	return dz_min_u64(wanted, free_bytes - free_bytes / 8);
+}
+
+static int seg_create(struct dz_seg *seg, const struct dz_config *cfg, const struct dz_log *log)
+{
+	struct dz_seg_header h;
+	uint64_t wanted = cfg->dram_bytes ? cfg->dram_bytes : seg_default_dram();
+	uint64_t budget = seg_fit(seg, wanted);
+
+	if (budget < dz_min_u64(wanted, SEG_MIN_BYTES) ||
+	    !seg_geometry(&h, budget, seg_disk_budget(cfg)))
+		return -ENOSPC;
+	if (budget < wanted && cfg->dram_bytes)
+		dz_warn(log,
+			"shared memory %s: %llu MiB instead of %llu: the file system has no more "
+			"room: enlarge it or set DELTAZERO_SHM_DIR",
+			seg->dir, (unsigned long long)(budget / DZ_MIB),
+			(unsigned long long)(wanted / DZ_MIB));
+	return seg_build(seg, &h);
+}
+
+/* Attach, or create and attach, below `base`. */
+static int seg_open_at(struct dz_seg *seg, const char *base, const struct dz_config *cfg,
+		       const struct dz_log *log)
+{
+	int ret, lock;
+
+	seg->dir_fd = seg->lock_fd = seg->dram_fd = -1;
+	ret = seg_open_dir(seg, base);
+	if (ret == 0)
+		ret = seg_attach(seg);
+	if (ret != -ENOENT)
+		goto out;
+	lock = seg_lock_create(seg);
+	ret = lock;
+	if (lock < 0)
+		goto out;
+	ret = seg_attach(seg);
+	if (ret == -ENOENT) {
+		ret = seg_create(seg, cfg, log);
+		if (ret == 0)
+			ret = seg_attach(seg);
+		seg->is_new = ret == 0;
+	}
+	dz_sys_close(lock);
+out:
+	if (ret < 0)
+		seg_close_fds(seg);
+	return ret;
+}
+
+int dz_seg_open(struct dz_seg *seg, const struct dz_config *cfg, const struct dz_log *log)
+{
+	int ret;
+
+	memset(seg, 0, sizeof(*seg));
+	seg->member = DZ_NONE;
+	seg->log = log;
+	ret = seg_open_at(seg, cfg->shm_dir, cfg, log);
+	if (ret == 0)
+		return 0;
+	if (ret == -EPROTO) {
+		dz_error(log,
+			 "shared memory %s/meta: not of this build's layout (%d.%d) or damaged: "
+			 "running without it; `dz purge` removes it",
+			 seg->dir, DZ_LAYOUT_MAJOR, DZ_LAYOUT_MINOR);
+		return ret;
+	}
+	int first = ret;
+
+	ret = seg_open_at(seg, cfg->cache_dir, cfg, log);
+	if (ret == 0) {
+		if (seg->is_new)
+			dz_warn(log,
+				"shared memory %s: %s: the DRAM tier is in the cache directory %s "
+				"instead: enlarge it or set DELTAZERO_SHM_DIR",
+				cfg->shm_dir, dz_strerror(first), cfg->cache_dir);
+		return 0;
+	}
+	dz_error(log, "shared memory %s: %s, and cache directory %s: %s: running without a shared "
+		      "cache; set DELTAZERO_SHM_DIR to a writable directory",
+		 cfg->shm_dir, dz_strerror(first), cfg->cache_dir, dz_strerror(ret));
+	return ret;
+}
+
+int dz_seg_open_private(struct dz_seg *seg, const struct dz_log *log, uint64_t dram_bytes)
+{
+	struct dz_seg_header h;
+	void *meta, *dram;
+	int ret;
+
+	memset(seg, 0, sizeof(*seg));
+	seg->dir_fd = seg->lock_fd = seg->dram_fd = -1;
+	seg->log = log;
+	seg->is_private = true;
+	if (!seg_geometry(&h, dram_bytes, 0))
+		return -EINVAL;
+	ret = dz_sys_mmap(&meta, NULL, h.meta_bytes, PROT_READ | PROT_WRITE,
+			  MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (ret < 0)
+		return ret;
+	ret = dz_sys_mmap(&dram, NULL, h.dram_bytes, PROT_READ | PROT_WRITE,
+			  MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (ret < 0) {
+		dz_sys_munmap(meta, h.meta_bytes);
+		return ret;
+	}
+	seg_stamp(&h);
+	memcpy(meta, &h, sizeof(h));
+	seg->dram = dram;
+	seg_copy_counts(seg, &h);
+	seg_bind(seg, meta);
+	return 0;
+}
+
+void dz_seg_close(struct dz_seg *seg)
+{
+	if (seg->hdr)
+		dz_sys_munmap(seg->hdr, seg->meta_bytes);
+	if (seg->dram)
+		dz_sys_munmap(seg->dram, seg->dram_bytes);
+	seg->hdr = NULL;
+	seg->dram = NULL;
+	seg_close_fds(seg);
+}
+
+static int seg_purge_at(const char *base)
+{
+	static const char *const names[] = { "meta", "dram", "meta.new", "dram.new" };
+	struct dz_seg seg = { .dir_fd = -1, .lock_fd = -1, .dram_fd = -1 };
+	char dir[DZ_PATH_MAX];
+	int fd, n = snprintf(dir, sizeof(dir), "%s/deltazero.%u.%d", base, (unsigned int)geteuid(),
+			     DZ_LAYOUT_MAJOR);
+
+	if (n < 0 || (size_t)n >= sizeof(dir))
+		return -ENAMETOOLONG;
+	fd = dz_sys_open(dir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
+	if (fd < 0)
+		return fd == -ENOENT ? 0 : fd;
+	seg.dir_fd = fd;
+	int lock = seg_lock_create(&seg);
+
+	for (size_t i = 0; i < DZ_ARRAY_LEN(names); i++)
+		dz_sys_unlinkat(fd, names[i], 0);
+	if (lock >= 0)
+		dz_sys_close(lock);
+	dz_sys_close(fd);
+	return 0;
+}
+
+int dz_seg_purge(const struct dz_config *cfg)
+{
+	int a = seg_purge_at(cfg->shm_dir);
+	int b = seg_purge_at(cfg->cache_dir);
+
+	return a < 0 ? a : b;
+}
