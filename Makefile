@@ -1,32 +1,59 @@
 # SPDX-License-Identifier: MIT
 # DeltaZero.  `make help` lists what there is.
-CC ?= gcc
+ifeq ($(origin CC),default)
+CC = gcc
+endif
+ifeq ($(origin CXX),default)
+CXX = g++
+endif
 B ?= build
 V ?= 0
+PREFIX ?= /usr/local
+LIBDIR ?= $(PREFIX)/lib
+BINDIR ?= $(PREFIX)/bin
+INCLUDEDIR ?= $(PREFIX)/include
+MANDIR ?= $(PREFIX)/share/man
+BASHCOMPDIR ?= $(PREFIX)/share/bash-completion/completions
+
 Q = $(if $(filter 1,$(V)),,@)
 say = $(if $(filter 1,$(V)),,@printf '  %-5s %s\n' $(1) $(2);)
+SUBMAKE = $(MAKE) --no-print-directory
 
-WARN = -Wall -Wextra -Wshadow -Wconversion -Werror
+WARN = -Wall -Wextra -Wshadow -Wconversion -Werror $(if $(SAN),-Wno-error)
 CFLAGS ?= -O2 -g
-DZ_CFLAGS = -std=gnu11 -I. -D_GNU_SOURCE -fPIC -fvisibility=hidden -pthread $(WARN) $(SAN) $(CFLAGS)
+DZ_CFLAGS = -std=gnu11 -I. -D_GNU_SOURCE -fPIC -fvisibility=hidden -pthread $(WARN) $(CFLAGS) $(SAN)
+DZ_LDFLAGS = -Wl,-z,defs,-z,now,-z,relro,--exclude-libs,ALL
 
 # The engine and the shim need libc only; the fetching side needs curl, OpenSSL and expat.
 FETCH_SRC = $(wildcard cache/fetch*.c cache/agent*.c cache/blob/*.c)
 CORE_SRC = $(filter-out $(FETCH_SRC),$(wildcard cache/*.c))
 SHIM_SRC = $(wildcard shim/*.c) $(wildcard shim/*.S)
 TOOL_SRC = $(wildcard tools/*.c)
+# Everything in tests/unit that is not a test is linked into each of them.
+UNIT_SRC = $(wildcard tests/unit/test_*.c)
+UNIT_LIB_SRC = $(filter-out $(UNIT_SRC),$(wildcard tests/unit/*.c))
+# Programs that tests run: they know nothing of us and link nothing of ours.
+PROG_C = $(wildcard $(foreach d,shim cli apps azurite crash bench,tests/$(d)/*.c))
+PROG_CXX = $(wildcard $(foreach d,shim cli apps azurite crash,tests/$(d)/*.cpp))
+# The simulator runs the policy of cache/evict.c, so it links the parts.
+SIM_SRC = $(wildcard tests/bench/*_sim.c)
 
 obj = $(patsubst %.c,$(B)/%.o,$(patsubst %.S,$(B)/%.o,$(1)))
 CORE_OBJ = $(call obj,$(CORE_SRC))
 FETCH_OBJ = $(call obj,$(FETCH_SRC))
 SHIM_OBJ = $(call obj,$(SHIM_SRC))
 TOOL_OBJ = $(call obj,$(TOOL_SRC))
+UNIT_LIB_OBJ = $(call obj,$(UNIT_LIB_SRC))
+UNIT = $(patsubst %.c,$(B)/%,$(UNIT_SRC))
+SIM = $(patsubst %.c,$(B)/%,$(SIM_SRC))
+PROGS = $(patsubst %.c,$(B)/%,$(filter-out $(SIM_SRC),$(PROG_C))) $(patsubst %.cpp,$(B)/%,$(PROG_CXX))
 
 URING = -l:liburing.a
 FETCH_LIBS = -lcurl -lssl -lcrypto -lexpat -lcjson
+VERSION = $(shell sed -n 's/^.define DELTAZERO_VERSION "\(.*\)"/\1/p' include/deltazero.h)
 
 .PHONY: all
-all: $(B)/libdeltazero.so $(B)/libdeltazero-fetch.so $(B)/dz
+all: $(B)/libdeltazero.so $(B)/libdeltazero-fetch.so $(B)/dz $(B)/deltazero.pc ## the library and dz, in build/
 
 $(B)/%.o: %.c
 	@mkdir -p $(@D)
@@ -38,22 +65,166 @@ $(B)/%.o: %.S
 
 $(B)/libdeltazero.so: $(SHIM_OBJ) $(CORE_OBJ) $(B)/exports.map
 	$(call say,LD,$@)$(CC) -shared $(SAN) -o $@ $(SHIM_OBJ) $(CORE_OBJ) $(URING) \
-		-Wl,-z,defs,-z,now,-z,relro,--exclude-libs,ALL \
-		-Wl,--version-script=$(B)/exports.map
+		$(DZ_LDFLAGS) -Wl,--version-script=$(B)/exports.map
 
 $(B)/exports.map: shim/hooks.def shim/exports.map.in
 	@mkdir -p $(@D)
-	$(Q)$(CC) -E -P -x c -I. shim/exports.map.in > $@
+	$(call say,GEN,$@)$(CC) -E -P -x c -I. shim/exports.map.in > $@.tmp && mv $@.tmp $@
 
 $(B)/libdeltazero-fetch.so: $(FETCH_OBJ) $(CORE_OBJ)
 	$(call say,LD,$@)$(CC) -shared $(SAN) -o $@ $^ $(URING) $(FETCH_LIBS) \
-		-Wl,-z,defs,-z,now,-z,relro,--exclude-libs,ALL,-Bsymbolic
+		$(DZ_LDFLAGS) -Wl,-Bsymbolic
 
 $(B)/dz: $(TOOL_OBJ) $(FETCH_OBJ) $(CORE_OBJ)
 	$(call say,LD,$@)$(CC) $(SAN) -pthread -o $@ $^ $(URING) $(FETCH_LIBS)
 
+# Written anew whenever a path changes; see the rule for FORCE.
+$(B)/deltazero.pc: tools/deltazero.pc.in include/deltazero.h FORCE
+	@mkdir -p $(@D)
+	@sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' \
+		-e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' -e 's|@VERSION@|$(VERSION)|' $< > $@.tmp
+	@cmp -s $@.tmp $@ && rm $@.tmp || mv $@.tmp $@
+.PHONY: FORCE
+FORCE:
+
+# ---- tests ----
+
+# The parts in one archive: a test program links those that it names.
+$(B)/tests/libparts.a: $(CORE_OBJ) $(FETCH_OBJ) $(filter-out $(B)/tools/dz.o,$(TOOL_OBJ))
+	@mkdir -p $(@D)
+	$(call say,AR,$@)rm -f $@ && ar rcs $@ $^
+
+$(UNIT): %: %.o $(UNIT_LIB_OBJ) $(B)/tests/libparts.a
+	$(call say,LD,$@)$(CC) $(SAN) -pthread -o $@ $^ $(URING) $(FETCH_LIBS) -lcmocka
+
+$(SIM): %: %.o $(B)/tests/libparts.a
+	$(call say,LD,$@)$(CC) $(SAN) -pthread -o $@ $^ $(URING) $(FETCH_LIBS) -lm
+
+$(B)/tests/%: tests/%.c
+	@mkdir -p $(@D)
+	$(call say,CC,$<)$(CC) -std=gnu11 -O2 -g -D_GNU_SOURCE -Wall -Wextra -pthread -MMD -MP -o $@ $< -ldl
+
+$(B)/tests/%: tests/%.cpp
+	@mkdir -p $(@D)
+	$(call say,CXX,$<)$(CXX) -O2 -g -Wall -Wextra -pthread -MMD -MP -o $@ $<
+
+.PHONY: tests
+tests: all $(UNIT) $(PROGS) ## the programs that the tests run
+
+.PHONY: check check-apps
+check: ## every test; ends with the line "N passed, N failed, N skipped"
+	@tests/deps.sh build check
+	@$(SUBMAKE) tests
+	@DZ_BUILD=$(abspath $(B)) tests/run.sh unit lint shim cli apps azurite
+
+check-apps: ## real programs against a local copy of the same tree
+	@tests/deps.sh build check
+	@$(SUBMAKE) tests
+	@DZ_BUILD=$(abspath $(B)) tests/run.sh apps
+
+check-%: ## one group of tests: unit, lint, shim, cli, apps, azurite
+	@$(SUBMAKE) tests
+	@DZ_BUILD=$(abspath $(B)) tests/run.sh $*
+
+.PHONY: lint
+lint: ## layers, exports, banned calls, sizes, headers, shellcheck, format
+	@$(SUBMAKE) all
+	@DZ_BUILD=$(abspath $(B)) tests/run.sh lint
+
+.PHONY: symbols
+symbols: all ## the exported names against hooks.def and what libc offers
+	@DZ_BUILD=$(abspath $(B)) tests/lint/check-symbols.sh
+
+FORMATTED = $(shell git ls-files '*.c' '*.h')
+CLANG_FORMAT = $(shell command -v clang-format-14 || command -v clang-format)
+.PHONY: fmt fmt-check
+fmt: ## clang-format, in place
+	$(Q)$(CLANG_FORMAT) -i $(FORMATTED)
+
+fmt-check: ## what clang-format would change
+	$(Q)$(CLANG_FORMAT) --dry-run -Werror $(FORMATTED)
+
+# A run of the unit and shim tests with a sanitizer, in a build folder of its own.
+sanitized = $(SUBMAKE) B=build/$(1) CFLAGS='-O1 -g -fno-omit-frame-pointer' SAN='$(2)' tests && \
+	DZ_BUILD=$(abspath build/$(1)) DZ_SAN=$(1) tests/run.sh unit shim
+.PHONY: asan ubsan tsan
+asan: ## the unit and shim tests under AddressSanitizer
+	@$(call sanitized,asan,-fsanitize=address)
+
+ubsan: ## the same under UndefinedBehaviorSanitizer
+	@$(call sanitized,ubsan,-fsanitize=undefined -fno-sanitize-recover=all)
+
+tsan: ## the unit tests under ThreadSanitizer
+	@$(SUBMAKE) B=build/tsan CFLAGS='-O1 -g -fno-omit-frame-pointer' SAN=-fsanitize=thread tests
+	@DZ_BUILD=$(abspath build/tsan) DZ_SAN=tsan tests/run.sh unit
+
+ifneq ($(wildcard tests/soak/*.sh),)
+.PHONY: soak
+soak: tests ## random kills and storms for as long as SECONDS says
+	@DZ_BUILD=$(abspath $(B)) tests/run.sh soak
+endif
+
+ifneq ($(wildcard tests/fuzz/*.sh),)
+.PHONY: fuzz
+fuzz: all ## libFuzzer on what comes from outside
+	@DZ_BUILD=$(abspath $(B)) tests/run.sh fuzz
+endif
+
+# ---- trying it ----
+
+.PHONY: demo
+demo: ## a PyTorch job that reads its dataset from Blob; URL=https://... for your account
+	@tests/deps.sh build demo
+	@$(SUBMAKE) all
+	@DZ_BUILD=$(abspath $(B)) tests/demo/demo.sh $(URL)
+
+.PHONY: bench bench-eviction
+bench: ## the first rows of the budget table: us, ext4, rclone mount; also in build/bench.txt
+	@tests/deps.sh build bench
+	@$(SUBMAKE) tests
+	@DZ_BUILD=$(abspath $(B)) tests/bench/bench.py
+
+bench-eviction: $(SIM) ## hit shares of the eviction policy beside LRU, S3-FIFO, the optimum...
+	@$(B)/tests/bench/evict_sim
+
+.PHONY: deps
+deps: ## install what building, testing and the demo need (apt); says what it does first
+	@tests/deps.sh build check demo bench
+
+# ---- installing ----
+
+MAN = $(wildcard tools/man/*.1 tools/man/*.7)
+.PHONY: install uninstall
+install: all ## into PREFIX=/usr/local; DESTDIR, LIBDIR, MANDIR, BASHCOMPDIR
+	install -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(INCLUDEDIR) \
+		$(DESTDIR)$(BASHCOMPDIR)
+	install -m 755 $(B)/dz $(DESTDIR)$(BINDIR)/dz
+	install -m 755 $(B)/libdeltazero.so $(B)/libdeltazero-fetch.so $(DESTDIR)$(LIBDIR)/
+	install -m 644 $(B)/deltazero.pc $(DESTDIR)$(LIBDIR)/pkgconfig/deltazero.pc
+	install -m 644 include/deltazero.h $(DESTDIR)$(INCLUDEDIR)/deltazero.h
+	install -m 644 tools/completion/dz.bash $(DESTDIR)$(BASHCOMPDIR)/dz
+	for page in $(MAN); do \
+		install -D -m 644 $$page $(DESTDIR)$(MANDIR)/man$${page##*.}/$${page##*/} || exit 1; \
+	done
+
+uninstall: ## removes what install wrote, and nothing else
+	rm -f $(DESTDIR)$(BINDIR)/dz $(DESTDIR)$(LIBDIR)/libdeltazero.so \
+		$(DESTDIR)$(LIBDIR)/libdeltazero-fetch.so \
+		$(DESTDIR)$(LIBDIR)/pkgconfig/deltazero.pc \
+		$(DESTDIR)$(INCLUDEDIR)/deltazero.h $(DESTDIR)$(BASHCOMPDIR)/dz
+	for page in $(MAN); do \
+		rm -f $(DESTDIR)$(MANDIR)/man$${page##*.}/$${page##*/} || exit 1; \
+	done
+
 .PHONY: clean
-clean:
+clean: ## remove build/
 	$(Q)rm -rf build
 
--include $(shell find $(B) -name '*.d' 2>/dev/null)
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z%-]+:.*## /{ printf "  %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@echo
+	@echo '  V=1 shows the commands; B=DIR builds elsewhere; CC=clang, CFLAGS, SAN as usual.'
+
+-include $(patsubst %.o,%.d,$(CORE_OBJ) $(FETCH_OBJ) $(SHIM_OBJ) $(TOOL_OBJ) $(UNIT_LIB_OBJ))
+-include $(addsuffix .d,$(UNIT) $(SIM) $(PROGS))

@@ -1,0 +1,88 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+# deps.sh GROUP...: installs the packages of the groups build, check, demo and
+# bench with apt-get.  Prints nothing and does nothing when they are all there;
+# otherwise says what it will install, then does, as root or through sudo.
+# The names are those of Debian 12 and of Ubuntu 24.04; COMMAND=PACKAGE is
+# there when the command is, wherever it came from.
+#
+# What building needs must come; without a package of another group the tests
+# that want it are skipped, with a line that says so.
+set -u
+
+build='gcc libc6-dev make liburing-dev libcurl4-openssl-dev libssl-dev libexpat1-dev libcjson-dev'
+check='libcmocka-dev clang clang-format-14 shellcheck universal-ctags binutils g++ procps
+	curl strace python3 python3-numpy python3-torch python3-pil dataset-fashion-mnist
+	fio rsync sqlite3 node=nodejs npm=npm ca-certificates'
+demo='python3 python3-numpy python3-torch python3-pil dataset-fashion-mnist ca-certificates'
+bench='python3 fio rclone fuse3 curl node=nodejs npm=npm ca-certificates'
+
+is_there()
+{
+	case $1 in
+	*=*) command -v "${1%%=*}" >/dev/null ;;
+	*) dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null | grep -qx installed ;;
+	esac
+}
+
+missing_of()
+{
+	for name in "$@"; do
+		is_there "$name" || printf '%s ' "${name#*=}"
+	done
+}
+
+cannot()
+{
+	echo "deps: $1; missing: $missing" >&2
+	# shellcheck disable=SC2086
+	[ -z "$(missing_of $build)" ] || exit 1
+	echo "deps: going on; what needs them will be skipped" >&2
+	exit 0
+}
+
+# shellcheck disable=SC2068 # a list of words
+install()
+{
+	$sudo apt-get install -y -q --no-install-recommends $@ </dev/null
+}
+
+wanted=
+for group in "$@"; do
+	case $group in
+	build) wanted="$wanted $build" ;;
+	check) wanted="$wanted $check" ;;
+	demo) wanted="$wanted $demo" ;;
+	bench) wanted="$wanted $bench" ;;
+	*) echo "deps: no such group: $group" >&2 && exit 1 ;;
+	esac
+done
+
+if ! command -v dpkg-query >/dev/null; then
+	command -v "${CC:-gcc}" >/dev/null && exit 0
+	echo "deps: this is not Debian or Ubuntu; please install the equivalents of: $build" >&2
+	exit 1
+fi
+# shellcheck disable=SC2046,SC2086 # lists of words
+missing=$(missing_of $(printf '%s\n' $wanted | sort -u))
+[ -n "$missing" ] || exit 0
+
+sudo=
+if [ "$(id -u)" -ne 0 ]; then
+	command -v sudo >/dev/null || cannot 'neither root nor sudo'
+	sudo='sudo --preserve-env=DEBIAN_FRONTEND'
+fi
+echo "deps: installing with apt-get${sudo:+ through sudo}: $missing"
+export DEBIAN_FRONTEND=noninteractive
+# Package lists are only fetched when those here do not know what we want.
+# shellcheck disable=SC2086
+apt-get install -s --no-install-recommends $missing >/dev/null 2>&1 || $sudo apt-get update -q </dev/null
+if ! install "$missing"; then
+	# One that conflicts with what is here must not keep the others away.
+	for name in $missing; do
+		install "$name"
+	done
+fi
+# shellcheck disable=SC2086
+missing=$(missing_of $missing)
+[ -z "$missing" ] || cannot 'apt-get did not install all'
