@@ -127,7 +127,8 @@ struct dz_member {
 	char comm[16];
 	_Atomic uint32_t is_agent;
 	_Atomic uint32_t parent;
-	uint8_t pad[256 - 136];
+	_Atomic uint32_t filling; /* slots it owns in state filling; a hint for recovery */
+	uint8_t pad[256 - 140];
 };
 _Static_assert(sizeof(struct dz_member) == 256, "a member is four cache lines");
 
@@ -234,6 +235,7 @@ _Static_assert(sizeof(struct dz_ofile) == 1280, "an open file is 1,280 bytes");
 struct dz_seg_header {
 	uint64_t magic;
 	uint32_t major, minor;
+	uint64_t id; /* of this very segment: names the directory of its markers */
 	uint64_t abi_hash;
 	uint8_t boot_id[16];
 	_Atomic uint32_t state; /* 0 building, 1 ready, 2 retired */

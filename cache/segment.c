@@ -181,6 +181,7 @@ static void seg_stamp(struct dz_seg_header *h)
 	h->abi_hash = seg_abi_hash();
 	h->uid = (uint32_t)geteuid();
 	seg_boot_id(h->boot_id);
+	h->id = dz_now_ns() ^ (uint64_t)dz_sys_getpid() << 48;
 }
 
 /* Pointers from offsets; the header is checked and the mappings are in place. */

@@ -1,0 +1,384 @@
+// SPDX-License-Identifier: MIT
+/*
+ * See files.h.  The life of a description:
+ *
+ *     free -> opening -> open -> free        (generation + 1 at the last arrow)
+ *
+ * The last arrow, when it was shared: state freeing, then a look at every
+ * member's bitmap, then free or back to open.  A process that finds the marker
+ * sets its bit first and looks at the state afterwards, so one of the two sees
+ * the other.  Killed in opening or freeing: the sweeper goes on from there.
+ */
+#include "cache/files.h"
+
+#include "cache/member.h"
+#include "cache/sys.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+
+#define FILE_SHARED  0x100u
+#define FILE_FREEING 3u /* beyond enum dz_file_state: private to this file */
+
+static uint64_t file_ctl(uint32_t gen, uint32_t shared, uint32_t state)
+{
+	return (uint64_t)gen << 32 | shared | state;
+}
+
+static uint32_t file_state(uint64_t ctl)
+{
+	return (uint32_t)(ctl & 0xff);
+}
+
+static _Atomic uint64_t *file_held_word(const struct dz_seg *seg, uint32_t member, uint32_t n)
+{
+	return &seg->held[(size_t)member * seg->held_words + n / 64];
+}
+
+static void file_hold(struct dz_seg *seg, uint32_t member, uint32_t n)
+{
+	if (member < seg->n_members)
+		atomic_fetch_or_explicit(file_held_word(seg, member, n), 1ull << (n % 64),
+					 memory_order_seq_cst);
+}
+
+static void file_unhold(struct dz_seg *seg, uint32_t member, uint32_t n)
+{
+	if (member < seg->n_members)
+		atomic_fetch_and_explicit(file_held_word(seg, member, n), ~(1ull << (n % 64)),
+					  memory_order_seq_cst);
+}
+
+static bool file_is_held(const struct dz_seg *seg, uint32_t n)
+{
+	for (uint32_t m = 0; m < seg->n_members; m++) {
+		if (atomic_load_explicit(file_held_word(seg, m, n), memory_order_seq_cst) &
+		    (1ull << (n % 64)))
+			return true;
+	}
+	return false;
+}
+
+static uint32_t file_try_alloc(struct dz_seg *seg)
+{
+	uint64_t hint = atomic_fetch_add_explicit(&seg->hdr->file_hint, 1, memory_order_relaxed);
+
+	for (uint32_t i = 0; i < seg->n_files; i++) {
+		uint32_t n = (uint32_t)((hint + i) % seg->n_files);
+		_Atomic uint64_t *ctl = &seg->files[n].ctl;
+		uint64_t old = atomic_load_explicit(ctl, memory_order_relaxed);
+
+		if (file_state(old) != DZ_FILE_FREE)
+			continue;
+		if (atomic_compare_exchange_strong(
+			    ctl, &old, file_ctl((uint32_t)(old >> 32), 0, DZ_FILE_OPENING))) {
+			if (i > 0)
+				atomic_store_explicit(&seg->hdr->file_hint, hint + i + 1,
+						      memory_order_relaxed);
+			file_hold(seg, seg->member, n);
+			return n;
+		}
+	}
+	return DZ_NONE;
+}
+
+uint32_t dz_file_alloc(struct dz_seg *seg)
+{
+	uint32_t n = file_try_alloc(seg);
+
+	if (n == DZ_NONE) {
+		dz_member_sweep(seg, true);
+		n = file_try_alloc(seg);
+	}
+	return n;
+}
+
+uint64_t dz_file_ready(struct dz_seg *seg, uint32_t n)
+{
+	uint32_t gen =
+		(uint32_t)(atomic_load_explicit(&seg->files[n].ctl, memory_order_relaxed) >> 32);
+
+	/* Release: pairs with the acquire in dz_file_get(). */
+	atomic_store_explicit(&seg->files[n].ctl, file_ctl(gen, 0, DZ_FILE_OPEN),
+			      memory_order_release);
+	return dz_fh_make(n, gen);
+}
+
+struct dz_ofile *dz_file_get(const struct dz_seg *seg, uint64_t fh)
+{
+	uint32_t n = (uint32_t)fh - 1;
+	uint64_t ctl;
+
+	if (n >= seg->n_files)
+		return NULL;
+	ctl = atomic_load_explicit(&seg->files[n].ctl, memory_order_acquire);
+	if ((uint32_t)(ctl >> 32) != (uint32_t)(fh >> 32) || file_state(ctl) < DZ_FILE_OPEN)
+		return NULL;
+	return &seg->files[n];
+}
+
+/* The marker of a description that died under somebody: never used again. */
+static void file_forget_marker(struct dz_seg *seg, uint32_t n)
+{
+	char name[64];
+
+	atomic_store_explicit(&seg->files[n].marker_ino, 0, memory_order_relaxed);
+	if (seg->dir_fd < 0)
+		return;
+	snprintf(name, sizeof(name), "files.%llx/%u", (unsigned long long)seg->hdr->id, n);
+	dz_sys_unlinkat(seg->dir_fd, name, 0);
+}
+
+/* open and shared, held by nobody -> free.  `ctl` is its word as seen. */
+static void file_try_free_shared(struct dz_seg *seg, uint32_t n, uint64_t ctl)
+{
+	struct dz_ofile *f = &seg->files[n];
+	uint32_t gen = (uint32_t)(ctl >> 32);
+	uint64_t freeing = file_ctl(gen, FILE_SHARED, FILE_FREEING);
+
+	if (atomic_load_explicit(&f->handover_ms, memory_order_seq_cst) > dz_now_ms() ||
+	    file_is_held(seg, n))
+		return;
+	if (file_state(ctl) == DZ_FILE_OPEN &&
+	    !atomic_compare_exchange_strong(&f->ctl, &ctl, freeing))
+		return;
+	atomic_thread_fence(memory_order_seq_cst);
+	if (file_is_held(seg, n) ||
+	    atomic_load_explicit(&f->handover_ms, memory_order_seq_cst) > dz_now_ms()) {
+		atomic_compare_exchange_strong(&f->ctl, &freeing,
+					       file_ctl(gen, FILE_SHARED, DZ_FILE_OPEN));
+		return;
+	}
+	file_forget_marker(seg, n);
+	atomic_compare_exchange_strong(&f->ctl, &freeing, file_ctl(gen + 1, 0, DZ_FILE_FREE));
+}
+
+void dz_file_drop(struct dz_seg *seg, uint64_t fh)
+{
+	struct dz_ofile *f = dz_file_get(seg, fh);
+	uint32_t n = (uint32_t)fh - 1;
+	uint64_t ctl;
+
+	if (!f)
+		return;
+	ctl = atomic_load_explicit(&f->ctl, memory_order_acquire);
+	if (!(ctl & FILE_SHARED)) {
+		uint64_t open = ctl;
+
+		/* Ours alone: free first, so that the bit never names another's. */
+		file_unhold(seg, seg->member, n);
+		if (atomic_compare_exchange_strong(
+			    &f->ctl, &open, file_ctl((uint32_t)(ctl >> 32) + 1, 0, DZ_FILE_FREE)))
+			return;
+		ctl = open;
+	}
+	file_unhold(seg, seg->member, n);
+	if (file_state(ctl) == DZ_FILE_OPEN)
+		file_try_free_shared(seg, n, ctl);
+}
+
+void dz_file_share(struct dz_seg *seg, uint64_t fh, uint64_t handover_ms)
+{
+	struct dz_ofile *f = dz_file_get(seg, fh);
+
+	if (!f)
+		return;
+	if (handover_ms)
+		atomic_store_explicit(&f->handover_ms, dz_now_ms() + handover_ms,
+				      memory_order_seq_cst);
+	atomic_fetch_or_explicit(&f->ctl, FILE_SHARED, memory_order_seq_cst);
+}
+
+static int file_make_socket(struct dz_seg *seg, uint32_t n)
+{
+	char name[64];
+	int len = snprintf(name, sizeof(name), "files.%llx", (unsigned long long)seg->hdr->id);
+	long ret = dz_sys_3(SYS_mkdirat, seg->dir_fd, name, 0700);
+
+	if (ret < 0 && ret != -EEXIST)
+		return (int)ret;
+	snprintf(name + len, sizeof(name) - (size_t)len, "/%u", n);
+	ret = dz_sys_4(SYS_mknodat, seg->dir_fd, name, S_IFSOCK | 0600, 0);
+	return ret == -EEXIST ? 0 : (int)ret;
+}
+
+/* Without a directory: the inode of a socket that is closed again. */
+static int file_anonymous_marker(int flags)
+{
+	char path[40];
+	long sock = dz_sys_3(SYS_socket, AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	int fd;
+
+	if (sock < 0)
+		return (int)sock;
+	snprintf(path, sizeof(path), "/proc/self/fd/%ld", sock);
+	fd = dz_sys_open(path, flags & ~O_NOFOLLOW, 0);
+	dz_sys_close((int)sock);
+	return fd;
+}
+
+static int file_open_marker(struct dz_seg *seg, uint32_t n, int flags)
+{
+	char name[64];
+	int fd;
+
+	if (seg->dir_fd < 0)
+		return file_anonymous_marker(flags);
+	snprintf(name, sizeof(name), "files.%llx/%u", (unsigned long long)seg->hdr->id, n);
+	fd = dz_sys_openat(seg->dir_fd, name, flags, 0);
+	if (fd != -ENOENT)
+		return fd;
+	fd = file_make_socket(seg, n);
+	return fd < 0 ? fd : dz_sys_openat(seg->dir_fd, name, flags, 0);
+}
+
+int dz_file_marker(struct dz_seg *seg, uint64_t fh, bool cloexec)
+{
+	struct dz_ofile *f = dz_file_get(seg, fh);
+	struct stat st;
+	int fd, ret;
+
+	if (!f)
+		return -EBADF;
+	fd = file_open_marker(seg, (uint32_t)fh - 1,
+			      O_PATH | O_NOFOLLOW | (cloexec ? O_CLOEXEC : 0));
+	if (fd < 0)
+		return fd;
+	if (seg->dir_fd >= 0 && atomic_load_explicit(&f->marker_ino, memory_order_relaxed))
+		return fd;
+	ret = dz_sys_fstat(fd, &st);
+	if (ret < 0) {
+		dz_sys_close(fd);
+		return ret;
+	}
+	atomic_store_explicit(&f->marker_ino, (uint64_t)st.st_ino, memory_order_release);
+	return fd;
+}
+
+/* The number that a marker's path ends in; DZ_NONE when it is no marker of this segment. */
+static uint32_t file_number_of(const struct dz_seg *seg, int fd)
+{
+	char link[64], path[DZ_PATH_MAX], want[64];
+	const char *at;
+	uint64_t n = 0;
+	long len;
+
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+	len = dz_sys_4(SYS_readlinkat, AT_FDCWD, link, path, sizeof(path) - 1);
+	if (len <= 0)
+		return DZ_NONE;
+	path[len] = '\0';
+	snprintf(want, sizeof(want), "/files.%llx/", (unsigned long long)seg->hdr->id);
+	at = strstr(path, want);
+	if (!at)
+		return DZ_NONE;
+	for (at += strlen(want); *at >= '0' && *at <= '9' && n < seg->n_files; at++)
+		n = n * 10 + (uint64_t)(*at - '0');
+	return *at == '\0' && n < seg->n_files ? (uint32_t)n : DZ_NONE;
+}
+
+static uint32_t file_number_by_inode(const struct dz_seg *seg, uint64_t ino)
+{
+	for (uint32_t n = 0; n < seg->n_files; n++) {
+		if (atomic_load_explicit(&seg->files[n].marker_ino, memory_order_relaxed) == ino)
+			return n;
+	}
+	return DZ_NONE;
+}
+
+int dz_file_resolve(struct dz_seg *seg, int fd, uint64_t *fh)
+{
+	struct dz_ofile *f;
+	struct stat st;
+	uint32_t n;
+	uint64_t ctl;
+	bool was_held;
+
+	if (dz_sys_fstat(fd, &st) < 0 || !S_ISSOCK(st.st_mode))
+		return -EBADF;
+	n = seg->dir_fd >= 0 ? file_number_of(seg, fd) : file_number_by_inode(seg, st.st_ino);
+	if (n == DZ_NONE || seg->member >= seg->n_members)
+		return -EBADF;
+	f = &seg->files[n];
+	was_held = atomic_load_explicit(file_held_word(seg, seg->member, n),
+					memory_order_relaxed) &
+		   (1ull << (n % 64));
+	file_hold(seg, seg->member, n);
+	atomic_thread_fence(memory_order_seq_cst);
+	ctl = atomic_load_explicit(&f->ctl, memory_order_seq_cst);
+	/* The freer looks again at the bits: it puts the file back to open, soon. */
+	for (int i = 0; i < 1000 && file_state(ctl) == FILE_FREEING; i++)
+		ctl = atomic_load_explicit(&f->ctl, memory_order_seq_cst);
+	if (file_state(ctl) != DZ_FILE_OPEN ||
+	    atomic_load_explicit(&f->marker_ino, memory_order_acquire) != (uint64_t)st.st_ino) {
+		if (!was_held)
+			file_unhold(seg, seg->member, n);
+		return -EBADF;
+	}
+	*fh = dz_fh_make(n, (uint32_t)(ctl >> 32));
+	dz_file_share(seg, *fh, 0);
+	return 0;
+}
+
+void dz_files_inherit(struct dz_seg *seg, uint32_t from, uint32_t to)
+{
+	for (uint32_t w = 0; w < seg->held_words; w++) {
+		uint64_t bits = atomic_load_explicit(&seg->held[(size_t)from * seg->held_words + w],
+						     memory_order_relaxed);
+
+		atomic_store_explicit(&seg->held[(size_t)to * seg->held_words + w], bits,
+				      memory_order_seq_cst);
+		for (; bits; bits &= bits - 1) {
+			uint32_t n = w * 64 + (uint32_t)__builtin_ctzll(bits);
+
+			if (n < seg->n_files)
+				atomic_fetch_or_explicit(&seg->files[n].ctl, FILE_SHARED,
+							 memory_order_seq_cst);
+		}
+	}
+}
+
+/* One description that a departing member held. */
+static void file_drop_of(struct dz_seg *seg, uint32_t member, uint32_t n)
+{
+	struct dz_ofile *f = &seg->files[n];
+	uint64_t ctl = atomic_load_explicit(&f->ctl, memory_order_acquire);
+	uint32_t gen = (uint32_t)(ctl >> 32);
+
+	file_unhold(seg, member, n);
+	if (file_state(ctl) == DZ_FILE_OPEN || file_state(ctl) == FILE_FREEING) {
+		file_try_free_shared(seg, n, ctl);
+	} else if (file_state(ctl) == DZ_FILE_OPENING && !file_is_held(seg, n)) {
+		atomic_compare_exchange_strong(&f->ctl, &ctl, file_ctl(gen + 1, 0, DZ_FILE_FREE));
+	}
+}
+
+void dz_files_drop_all(struct dz_seg *seg, uint32_t member)
+{
+	for (uint32_t w = 0; w < seg->held_words; w++) {
+		uint64_t bits = atomic_load_explicit(
+			&seg->held[(size_t)member * seg->held_words + w], memory_order_relaxed);
+
+		for (; bits; bits &= bits - 1) {
+			uint32_t n = w * 64 + (uint32_t)__builtin_ctzll(bits);
+
+			if (n < seg->n_files)
+				file_drop_of(seg, member, n);
+		}
+	}
+}
+
+void dz_files_sweep(struct dz_seg *seg)
+{
+	for (uint32_t n = 0; n < seg->n_files; n++) {
+		uint64_t ctl = atomic_load_explicit(&seg->files[n].ctl, memory_order_relaxed);
+
+		if (file_state(ctl) == FILE_FREEING ||
+		    (file_state(ctl) == DZ_FILE_OPEN && (ctl & FILE_SHARED)))
+			file_try_free_shared(seg, n, ctl);
+	}
+}

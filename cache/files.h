@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Open-file descriptions in shared memory, and the markers that stand for them.
+ *
+ * A description that only its opener ever held is given back at its close.  One
+ * that may be held by several processes (after fork, exec, SCM_RIGHTS) is marked
+ * shared, and given back when no member's bitmap names it: bitmaps, not counts,
+ * because a count cannot be repaired after SIGKILL.  The marker's inode number
+ * is kept in the description: a descriptor that outlived its description finds
+ * another inode there and stays dead (EBADF), never another file.
+ */
+#ifndef DZ_FILES_H
+#define DZ_FILES_H
+
+#include "cache/segment.h"
+
+/* Number + 1 below, generation above; 0 is none. */
+static inline uint64_t dz_fh_make(uint32_t n, uint32_t gen)
+{
+	return (uint64_t)gen << 32 | (n + 1);
+}
+
+/* Takes a free description (state opening, held by us); DZ_NONE when all are in use. */
+uint32_t dz_file_alloc(struct dz_seg *seg);
+/* opening -> open: its fields are filled in. Returns its handle. */
+uint64_t dz_file_ready(struct dz_seg *seg, uint32_t n);
+/* The description of a handle; NULL when it is stale or wild.  Any context. */
+struct dz_ofile *dz_file_get(const struct dz_seg *seg, uint64_t fh);
+/* This member has no descriptor for it any more. */
+void dz_file_drop(struct dz_seg *seg, uint64_t fh);
+/* It may be held by other processes from now on, and not reclaimed before ms from now. */
+void dz_file_share(struct dz_seg *seg, uint64_t fh, uint64_t handover_ms);
+/* A marker's descriptor for it; 0 <= fd or -errno. */
+int dz_file_marker(struct dz_seg *seg, uint64_t fh, bool cloexec);
+/* The handle behind a marker, now held by us too; -EBADF. */
+int dz_file_resolve(struct dz_seg *seg, int fd, uint64_t *fh);
+/* Everything `from` holds is held by `to` too (fork). */
+void dz_files_inherit(struct dz_seg *seg, uint32_t from, uint32_t to);
+/* Drops what a member held (it is dead, or leaves). */
+void dz_files_drop_all(struct dz_seg *seg, uint32_t member);
+/* Gives back shared descriptions that nobody holds any more. */
+void dz_files_sweep(struct dz_seg *seg);
+
+#endif

@@ -1,0 +1,316 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Attaching, leaving, and putting right what the dead left behind.
+ *
+ * Joining: claim a free record, take the byte lock at its number, fill it in,
+ * go live.  Record 0 is nobody's: it keeps the counters of the departed.
+ *
+ * A member that was killed is noticed by its lock.  Whoever notices claims the
+ * record (one CAS, so one recovers) and walks what it owned: leases become
+ * requests again, slots that it was filling are published as far as they came
+ * (their bytes were stored before their bits, and a dead process stores no
+ * more: nobody fills DRAM by device I/O), descriptions are dropped, counters
+ * are added to record 0.  Killed while recovering: the record is claimed, its
+ * deadline passes, the next one starts over; every step may run twice.
+ */
+#include "cache/member.h"
+
+#include "cache/files.h"
+#include "cache/index.h"
+#include "cache/lease.h"
+#include "cache/slabs.h"
+#include "cache/sys.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+
+#define CLAIM_MS 5000
+#define FORK_MS	 30000
+#define SWEEP_MS 1000
+
+static int member_lock(const struct dz_seg *seg, uint32_t member)
+{
+	struct flock fl = { .l_type = F_WRLCK,
+			    .l_whence = SEEK_SET,
+			    .l_start = (off_t)member,
+			    .l_len = 1 };
+
+	if (seg->lock_fd < 0)
+		return 0;
+	return (int)dz_sys_3(SYS_fcntl, seg->lock_fd, F_SETLK, &fl);
+}
+
+static bool member_is_locked(const struct dz_seg *seg, uint32_t member)
+{
+	struct flock fl = { .l_type = F_WRLCK,
+			    .l_whence = SEEK_SET,
+			    .l_start = (off_t)member,
+			    .l_len = 1 };
+
+	if (seg->lock_fd < 0) {
+		uint32_t pid =
+			atomic_load_explicit(&seg->members[member].pid, memory_order_relaxed);
+
+		return pid && dz_sys_kill((int)pid, 0) != -ESRCH;
+	}
+	/* A lock that cannot be read proves nothing: alive. */
+	if (dz_sys_3(SYS_fcntl, seg->lock_fd, F_GETLK, &fl) < 0)
+		return true;
+	return fl.l_type != F_UNLCK;
+}
+
+static uint64_t member_pid_ns(void)
+{
+	struct stat st;
+
+	return dz_sys_stat("/proc/self/ns/pid", &st) < 0 ? 0 : (uint64_t)st.st_ino;
+}
+
+static void member_fill_in(struct dz_member *m, uint32_t parent)
+{
+	atomic_store_explicit(&m->pid, (uint32_t)dz_sys_getpid(), memory_order_relaxed);
+	atomic_store_explicit(&m->pid_ns, member_pid_ns(), memory_order_relaxed);
+	atomic_store_explicit(&m->joined_ms, dz_wall_ms(), memory_order_relaxed);
+	atomic_store_explicit(&m->trace, 0, memory_order_relaxed);
+	atomic_store_explicit(&m->is_agent, 0, memory_order_relaxed);
+	atomic_store_explicit(&m->parent, parent, memory_order_relaxed);
+	atomic_store_explicit(&m->filling, 0, memory_order_relaxed);
+	for (int i = 0; i < DZ_HAZARDS; i++)
+		atomic_store_explicit(&m->hazard[i], 0, memory_order_relaxed);
+	dz_sys_2(SYS_prctl, PR_GET_NAME, m->comm);
+}
+
+/* A free record in `state`, until a deadline; DZ_NONE. */
+static uint32_t member_claim(struct dz_seg *seg, enum dz_member_state state, uint64_t ms)
+{
+	uint64_t hint = atomic_fetch_add_explicit(&seg->hdr->member_hint, 1, memory_order_relaxed);
+
+	for (uint32_t i = 0; i < seg->n_members; i++) {
+		uint32_t n = (uint32_t)((hint + i) % seg->n_members);
+		struct dz_member *m = &seg->members[n];
+		uint32_t old = DZ_MEMBER_FREE;
+
+		if (n == 0 || atomic_load_explicit(&m->state, memory_order_relaxed) != old)
+			continue;
+		atomic_store_explicit(&m->deadline_ms, dz_now_ms() + ms, memory_order_relaxed);
+		if (atomic_compare_exchange_strong(&m->state, &old, state))
+			return n;
+	}
+	return DZ_NONE;
+}
+
+int dz_member_join(struct dz_seg *seg)
+{
+	uint32_t n = member_claim(seg, DZ_MEMBER_CLAIMED, CLAIM_MS);
+	struct dz_member *m;
+	int ret;
+
+	if (n == DZ_NONE) {
+		dz_member_sweep(seg, true);
+		n = member_claim(seg, DZ_MEMBER_CLAIMED, CLAIM_MS);
+	}
+	if (n == DZ_NONE)
+		return -EUSERS;
+	m = &seg->members[n];
+	ret = member_lock(seg, n);
+	if (ret < 0) {
+		atomic_store_explicit(&m->state, DZ_MEMBER_FREE, memory_order_release);
+		return ret;
+	}
+	member_fill_in(m, 0);
+	seg->member = n;
+	atomic_store_explicit(&m->state, DZ_MEMBER_LIVE, memory_order_release);
+	return 0;
+}
+
+/* The counters of one that goes are kept in record 0. */
+static void member_fold_stats(struct dz_seg *seg, uint32_t member)
+{
+	const size_t words = offsetof(struct dz_stats, by_call) / 8;
+	struct dz_stats *to = &seg->stats[0];
+
+	for (uint32_t s = 0; s < DZ_STAT_STRIPES; s++) {
+		struct dz_stats *from = &seg->stats[(size_t)member * DZ_STAT_STRIPES + s];
+		_Atomic uint64_t *src = (void *)from, *dst = (void *)to;
+
+		for (size_t i = 0; i < words; i++)
+			atomic_fetch_add_explicit(
+				&dst[i], atomic_exchange_explicit(&src[i], 0, memory_order_relaxed),
+				memory_order_relaxed);
+		for (size_t i = 0; i < DZ_STAT_CALLS; i++) {
+			atomic_fetch_add_explicit(
+				&to->by_call[i],
+				atomic_exchange_explicit(&from->by_call[i], 0,
+							 memory_order_relaxed),
+				memory_order_relaxed);
+			atomic_fetch_add_explicit(
+				&to->bypass_by_call[i],
+				atomic_exchange_explicit(&from->bypass_by_call[i], 0,
+							 memory_order_relaxed),
+				memory_order_relaxed);
+		}
+	}
+}
+
+void dz_member_leave(struct dz_seg *seg)
+{
+	struct dz_member *m;
+
+	if (seg->member >= seg->n_members)
+		return;
+	m = &seg->members[seg->member];
+	dz_files_drop_all(seg, seg->member);
+	member_fold_stats(seg, seg->member);
+	for (int i = 0; i < DZ_HAZARDS; i++)
+		atomic_store_explicit(&m->hazard[i], 0, memory_order_relaxed);
+	atomic_store_explicit(&m->state, DZ_MEMBER_FREE, memory_order_release);
+	seg->member = DZ_NONE;
+}
+
+uint32_t dz_member_prepare_child(struct dz_seg *seg)
+{
+	uint32_t n = member_claim(seg, DZ_MEMBER_FORKING, FORK_MS);
+
+	if (n == DZ_NONE) {
+		dz_member_sweep(seg, true);
+		n = member_claim(seg, DZ_MEMBER_FORKING, FORK_MS);
+	}
+	if (n != DZ_NONE && seg->member < seg->n_members)
+		dz_files_inherit(seg, seg->member, n);
+	return n;
+}
+
+int dz_member_adopt(struct dz_seg *seg, uint32_t member)
+{
+	uint32_t parent = seg->member;
+	int ret;
+
+	seg->member = DZ_NONE;
+	if (member >= seg->n_members)
+		return dz_member_join(seg);
+	ret = member_lock(seg, member);
+	if (ret < 0)
+		return ret;
+	member_fill_in(&seg->members[member], parent);
+	seg->member = member;
+	atomic_store_explicit(&seg->members[member].state, DZ_MEMBER_LIVE, memory_order_release);
+	return 0;
+}
+
+void dz_member_cancel_child(struct dz_seg *seg, uint32_t member)
+{
+	if (member >= seg->n_members)
+		return;
+	dz_files_drop_all(seg, member);
+	atomic_store_explicit(&seg->members[member].state, DZ_MEMBER_FREE, memory_order_release);
+}
+
+bool dz_member_is_alive(const struct dz_seg *seg, uint32_t member)
+{
+	const struct dz_member *m;
+
+	if (member == seg->member)
+		return true;
+	if (member == 0 || member >= seg->n_members)
+		return false;
+	m = &seg->members[member];
+	switch (atomic_load_explicit(&m->state, memory_order_acquire)) {
+	case DZ_MEMBER_FREE:
+		return false;
+	case DZ_MEMBER_CLAIMED:
+	case DZ_MEMBER_FORKING:
+		if (atomic_load_explicit(&m->deadline_ms, memory_order_relaxed) > dz_now_ms())
+			return true;
+		break;
+	default:
+		break;
+	}
+	return member_is_locked(seg, member);
+}
+
+/* A slot in state filling whose owner is dead. */
+static void member_settle_slot(struct dz_seg *seg, uint32_t n, uint64_t ctl)
+{
+	struct dz_slot *s = &seg->dram_slots[n];
+	struct dz_key key = { atomic_load_explicit(&s->key_lo, memory_order_relaxed),
+			      atomic_load_explicit(&s->key_hi, memory_order_relaxed) };
+	uint64_t found_ctl;
+
+	if (atomic_load_explicit(&s->valid, memory_order_acquire) &&
+	    dz_index_find(seg, key, DZ_TIER_DRAM, &found_ctl) == n) {
+		atomic_compare_exchange_strong(&s->ctl, &ctl,
+					       dz_ctl(dz_ctl_gen(ctl), 0, DZ_SLOT_READY));
+		return;
+	}
+	dz_index_remove(seg, key, DZ_TIER_DRAM, n);
+	dz_slot_discard(seg, DZ_TIER_DRAM, n, ctl);
+}
+
+static void member_settle_slots(struct dz_seg *seg, uint32_t dead)
+{
+	for (uint32_t n = 0; n < seg->n_dram_slots; n++) {
+		uint64_t ctl =
+			atomic_load_explicit(&seg->dram_slots[n].ctl, memory_order_relaxed);
+
+		if (dz_ctl_owner(ctl) != dead)
+			continue;
+		if (dz_ctl_state(ctl) == DZ_SLOT_FILLING)
+			member_settle_slot(seg, n, ctl);
+		else if (dz_ctl_state(ctl) == DZ_SLOT_QUARANTINE)
+			dz_slot_discard(seg, DZ_TIER_DRAM, n, ctl);
+	}
+}
+
+static void member_settle_leases(struct dz_seg *seg, uint32_t dead)
+{
+	for (uint32_t i = 0; i < seg->n_leases; i++) {
+		uint64_t word = atomic_load_explicit(&seg->leases[i].word, memory_order_acquire);
+
+		if (dz_lease_state(word) == DZ_LEASE_ACTIVE && dz_lease_owner(word) == dead)
+			dz_lease_take_over(seg, i, true);
+	}
+}
+
+static void member_recover(struct dz_seg *seg, uint32_t n, uint32_t state)
+{
+	struct dz_member *m = &seg->members[n];
+	bool had_slots;
+
+	atomic_store_explicit(&m->deadline_ms, dz_now_ms() + CLAIM_MS, memory_order_relaxed);
+	if (!atomic_compare_exchange_strong(&m->state, &state, DZ_MEMBER_CLAIMED))
+		return;
+	had_slots = atomic_load_explicit(&m->filling, memory_order_relaxed) ||
+		    atomic_load_explicit(&m->is_agent, memory_order_relaxed);
+	member_settle_leases(seg, n);
+	if (had_slots)
+		member_settle_slots(seg, n);
+	for (int i = 0; i < DZ_HAZARDS; i++)
+		atomic_store_explicit(&m->hazard[i], 0, memory_order_relaxed);
+	dz_files_drop_all(seg, n);
+	member_fold_stats(seg, n);
+	atomic_store_explicit(&m->filling, 0, memory_order_relaxed);
+	atomic_store_explicit(&m->is_agent, 0, memory_order_relaxed);
+	atomic_store_explicit(&m->state, DZ_MEMBER_FREE, memory_order_release);
+}
+
+void dz_member_sweep(struct dz_seg *seg, bool now)
+{
+	uint64_t last = atomic_load_explicit(&seg->hdr->last_sweep_ms, memory_order_relaxed);
+	uint64_t t = dz_now_ms();
+
+	if (!now && t < last + SWEEP_MS)
+		return;
+	if (!atomic_compare_exchange_strong(&seg->hdr->last_sweep_ms, &last, t) && !now)
+		return;
+	for (uint32_t n = 1; n < seg->n_members; n++) {
+		uint32_t state =
+			atomic_load_explicit(&seg->members[n].state, memory_order_acquire);
+
+		if (state != DZ_MEMBER_FREE && n != seg->member && !dz_member_is_alive(seg, n))
+			member_recover(seg, n, state);
+	}
+	dz_files_sweep(seg);
+}
