@@ -31,6 +31,8 @@
 #define DZ_PAGE		4096u
 #define DZ_SLAB_PAGES	256u /* 1 MiB */
 #define DZ_NONE		UINT32_MAX
+#define DZ_CLASSES	32  /* of chunk sizes; 25 are in use */
+#define DZ_GROUPS	256 /* a data set's last use, by its group's low bits */
 
 enum dz_tier { DZ_TIER_DRAM, DZ_TIER_DISK, DZ_TIER_PEER, DZ_TIER_BLOB, DZ_TIERS };
 
@@ -84,20 +86,22 @@ struct dz_slot {
 	_Atomic uint32_t tick;	   /* last counted access */
 	_Atomic uint64_t stamp_ms; /* names: dz_now_ms() when Blob confirmed them */
 	_Atomic uint32_t kind;	   /* enum dz_kind; disk: | DZ_SLOT_UNVERIFIED */
-	uint32_t pad;
+	_Atomic uint32_t born;	   /* number of its fill, for eviction's window */
 };
 _Static_assert(sizeof(struct dz_slot) == 64, "a slot is one cache line");
 #define DZ_SLOT_UNVERIFIED 0x100u /* replayed from a journal, CRC not yet checked */
 
 /*
  * A slab: 1 MiB of a tier, whole or cut into chunks of one class.
- * ctl: class:8 | state:8 (0 free, 1 cut, 2 busy being cut or returned) | generation:48.
+ * ctl: generation:48 | state:8 | class:8 (pages a chunk, less one).
+ * Chunk i is allocated when bit i % 43 of bitmap[i / 43] is set.  The upper 21
+ * bits of each word are those of the slab's generation at the last change, so
+ * a CAS prepared before the slab was cut anew fails.
  */
 struct dz_slab {
 	_Atomic uint64_t ctl;
-	_Atomic uint64_t bitmap[4]; /* chunk i is allocated */
-	_Atomic uint32_t used;	    /* allocated chunks; a hint, bitmap is the truth */
-	uint32_t pad[5];
+	_Atomic uint64_t bitmap[6];
+	uint64_t pad;
 };
 _Static_assert(sizeof(struct dz_slab) == 64, "a slab header is one cache line");
 
@@ -252,7 +256,7 @@ struct dz_seg_header {
 		off_requests, off_files, off_buckets, off_dram_slots, off_dram_slabs,
 		off_disk_slots, off_disk_slabs, off_disk_map, off_freq, off_window;
 	/* from here on: changed while in use, a cache line each */
-	_Alignas(64) _Atomic uint32_t tick;    /* advanced by fills: the clock of eviction */
+	_Alignas(64) _Atomic uint32_t tick;    /* counted accesses: the clock of eviction */
 	_Atomic uint32_t dram_hint, disk_hint; /* where to look for a free slab */
 	_Atomic uint64_t window_head;
 	_Alignas(64) _Atomic uint64_t dram_used; /* bytes in allocated chunks */
@@ -262,6 +266,13 @@ struct dz_seg_header {
 	_Atomic uint64_t file_hint, member_hint;
 	_Atomic uint64_t disk_off; /* 1: the disk tier switched itself off */
 	_Alignas(64) _Atomic uint64_t last_sweep_ms;
+	/* hints of slabs.c and evict.c, by tier; any value is safe */
+	_Alignas(64) _Atomic uint32_t cut_hint[2][DZ_CLASSES]; /* class -> slab with room */
+	_Atomic uint32_t disk_slot_hint;
+	_Atomic uint32_t chunks[2];    /* allocated chunks */
+	_Atomic uint32_t footprint[2]; /* distinct blocks in recent use */
+	_Atomic uint32_t age_shift;    /* unit of the frequency table's clock */
+	_Atomic uint32_t group_tick[DZ_GROUPS];
 };
 _Static_assert(sizeof(struct dz_seg_header) <= 4096, "the header fits its page");
 

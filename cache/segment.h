@@ -30,7 +30,7 @@ struct dz_seg {
 	struct dz_slab *dram_slabs;
 	struct dz_slot *disk_slots; /* a pool; `page` says where */
 	struct dz_slab *disk_slabs;
-	_Atomic uint32_t *disk_map; /* 256 a disk slab: chunk -> slot + 1, 0 none */
+	_Atomic uint32_t *disk_map; /* one a disk page: chunk that begins here -> slot + 1 */
 	_Atomic uint16_t *freq;	    /* frequency:4 | tick:12 */
 	_Atomic uint32_t *window;   /* DRAM slots, oldest first */
 	uint8_t *dram;		    /* n_dram_slabs MiB */
