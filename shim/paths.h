@@ -1,29 +1,72 @@
 /* SPDX-License-Identifier: MIT */
-/* Is a path ours?  Applies dirfd, the working directory below a mount, ".", "..", "//". */
+/*
+ * Is a path ours?  Applies the directory descriptor, the virtual working
+ * directory, ".", "..", "//".  Below a mount there are no symbolic links, so ".."
+ * is lexical there, but the component before it must be a directory that exists.
+ */
 #ifndef DZ_PATHS_H
 #define DZ_PATHS_H
 
-#include "cache/engine.h"
+#include "shim/init.h"
+
+#include <errno.h>
 
 struct dz_path {
+	/* What to give the kernel when the path is not ours: mostly the caller's
+	 * own, but "../../etc" from below a mount becomes "/etc". */
+	int dir_fd;
+	const char *path;
+	/* What it is when it is ours. */
 	uint32_t mount;
-	uint32_t len;		     /* of name */
-	bool wants_dir;		     /* the path ended in '/' or "/." */
-	char name[DZ_NAME_MAX + 1];  /* below the mount, "" is its root */
+	uint32_t len;		    /* of name */
+	bool wants_dir;		    /* the path ended in '/', "/." or "/.." */
+	char name[DZ_NAME_MAX + 1]; /* below the mount, "" is its root */
 };
 
 /*
- * 1: ours, *out filled.  0: not ours, call the kernel with the path as given.
- * -errno: ours and wrong (-ENOENT "", -ENAMETOOLONG, -ENOTDIR).  The test that a path is
- * not ours costs a compare of its first bytes when it is absolute.  A symbolic link outside a
- * mount that leads into one is followed (only looked for when the kernel says ENOENT: see
- * dz_path_retry).  NULL or unreadable path: 0, and the kernel says EFAULT.
+ * 1: ours, *out filled, and the engine is attached.  0: not ours, call the kernel
+ * with out->dir_fd and out->path.  -errno: ours and wrong (-ENAMETOOLONG,
+ * -ENOTDIR, -ENOENT; -EIO no engine).  A NULL or empty path is the kernel's
+ * (relative "" with a managed dir_fd included: AT_EMPTY_PATH callers look at the
+ * descriptor first).
  */
-int dz_path_at(int dir_fd, const char *path, struct dz_path *out);
-/* After the kernel failed with ENOENT or ENOTDIR on a path that is not ours: does it lead into a
- * mount through a symbolic link?  Then 1 and *out. */
-int dz_path_retry(int dir_fd, const char *path, struct dz_path *out);
+int dz_path_look(int dir_fd, const char *path, struct dz_path *out);
+
+static inline int dz_path_at(int dir_fd, const char *path, struct dz_path *out)
+{
+	out->dir_fd = dir_fd;
+	out->path = path;
+	return dz_is_on() ? dz_path_look(dir_fd, path, out) : 0;
+}
+
+/*
+ * After the kernel failed with `r` on a path that is not ours: does it lead into
+ * a mount through a symbolic link outside?  Then *p is that path, as
+ * from dz_path_at().
+ */
+bool dz_path_follow(struct dz_path *p);
+
+static inline bool dz_path_again(long r, struct dz_path *p)
+{
+	return (r == -ENOENT || r == -ENOTDIR) && dz_is_on() && dz_path_follow(p);
+}
+
+/* The attributes of a path that is ours; -ENOTDIR when it wants a directory and is a file. */
+int dz_path_stat(const struct dz_path *p, struct dz_attr *attr);
 /* The local path ("/mnt/blob/a/b") of a mount's name; returns its length or -ERANGE. */
 int dz_path_local(uint32_t mount, const char *name, char *buf, size_t len);
+/* The local path of an open file; its length or -errno. */
+int dz_path_of_fh(dz_fh fh, char *buf, size_t len);
+
+/* --- the virtual working directory (cwd.c) --- */
+
+/* Is it below a mount?  Then its mount and name (DZ_NAME_MAX + 1 bytes). */
+bool dz_cwd_get(uint32_t *mount, char *name);
+/* "DELTAZERO_CWD=..." for the environment of a child, NULL when it is the kernel's. */
+const char *dz_cwd_env(char *buf, size_t len);
+/* At start: takes DELTAZERO_CWD over when the kernel's directory is the empty one. */
+void dz_cwd_start(const char *value);
+/* A descriptor (O_PATH, close-on-exec) of a directory that is empty and stays so; -errno. */
+int dz_cwd_void_fd(void);
 
 #endif

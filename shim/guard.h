@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Are we inside the engine on this thread?  Then a path is never ours: what the
+ * engine loads (curl, OpenSSL) opens its configuration through our own doors, and
+ * a configuration on a mount would need the engine to read itself.
+ *
+ * Descriptors do not ask: a signal handler that interrupts the engine may read a
+ * managed file.  Its open() of a managed path fails with ENOENT: the price.
+ */
+#ifndef DZ_GUARD_H
+#define DZ_GUARD_H
+
+extern __thread int dz_depth __attribute__((tls_model("initial-exec"), visibility("hidden")));
+
+/* The value of an engine call that may fetch. */
+#define DZ_INSIDE(expr)                                                                            \
+	({                                                                                         \
+		dz_depth++;                                                                        \
+		__typeof__(expr) inside_ = (expr);                                                 \
+		dz_depth--;                                                                        \
+		inside_;                                                                           \
+	})
+
+#endif

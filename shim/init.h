@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Is there anything to do in this process at all?  Three states, decided once:
+ * the constructor (or the first path call, when another library's constructor
+ * runs before ours) reads the environment.  Without a mount every door is one
+ * load of dz_state and a raw system call.
+ *
+ * The engine is attached at the first touch of a managed path, or at once when
+ * the process was born with a marker.
+ */
+#ifndef DZ_INIT_H
+#define DZ_INIT_H
+
+#include "cache/engine.h"
+
+enum dz_state { DZ_NEW, DZ_OFF, DZ_ON };
+
+extern _Atomic int dz_state;
+extern struct dz_config dz_config; /* constant once dz_state is DZ_ON */
+/* NULL until attached; never NULL while a dz_fh exists or after dz_path_at() gave 1. */
+extern struct dz_engine *dz_engine;
+/* Of the process that owns the memory: differs from getpid() in a vfork child. */
+extern _Atomic int dz_pid;
+
+/* Reads the environment when nobody has yet; true when there is a mount. */
+bool dz_start(void);
+
+static inline bool dz_is_on(void)
+{
+	int state = __atomic_load_n((int *)&dz_state, __ATOMIC_RELAXED);
+
+	if (__builtin_expect(state == DZ_OFF, 1))
+		return false;
+	return state == DZ_ON || dz_start();
+}
+
+/* 0, or -EIO when it cannot be (a vfork child of a process without an engine). */
+int dz_attach(void);
+/* Our own file, as the loader found it. */
+const char *dz_lib_path(void);
+
+#endif

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Libc's own functions, for those doors that stand before something that is not
+ * a system call (fork, fopen, posix_spawn).  Looked up at first use, in the
+ * objects after ours, by our own walk of the loader's list: no dlsym, so no
+ * malloc, no dlerror, no libdl and no symbol newer than the oldest libc we run on.
+ *
+ *	FILE *(*real)(const char *, const char *) = DZ_REAL(fopen);
+ *
+ * NULL when libc has no such function.  Async-signal-safe.
+ */
+#ifndef DZ_REAL_H
+#define DZ_REAL_H
+
+#include "cache/base.h"
+
+/* Default version of `name` behind us; remembered in *slot. */
+void *dz_real(void *_Atomic *slot, const char *name);
+
+#define DZ_REAL(name)                                                                              \
+	({                                                                                         \
+		static void *_Atomic slot_;                                                        \
+		dz_real(&slot_, #name);                                                            \
+	})
+
+/*
+ * A raw system call that may block, as a cancellation point where threads exist:
+ * a thread in read() on a pipe can still be cancelled.  Result or -errno.
+ */
+long dz_sys_blocking(long nr, long a, long b, long c, long d, long e, long f);
+
+#define dz_block_3(nr, a, b, c) dz_sys_blocking(nr, DZ_ARG_(a), DZ_ARG_(b), DZ_ARG_(c), 0, 0, 0)
+#define dz_block_4(nr, a, b, c, d)                                                                 \
+	dz_sys_blocking(nr, DZ_ARG_(a), DZ_ARG_(b), DZ_ARG_(c), DZ_ARG_(d), 0, 0)
+#define dz_block_5(nr, a, b, c, d, e)                                                              \
+	dz_sys_blocking(nr, DZ_ARG_(a), DZ_ARG_(b), DZ_ARG_(c), DZ_ARG_(d), DZ_ARG_(e), 0)
+#define dz_block_6(nr, a, b, c, d, e, f)                                                           \
+	dz_sys_blocking(nr, DZ_ARG_(a), DZ_ARG_(b), DZ_ARG_(c), DZ_ARG_(d), DZ_ARG_(e), DZ_ARG_(f))
+
+#endif
