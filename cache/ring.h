@@ -29,13 +29,30 @@ struct dz_io {
  * io_uring (then it is synchronous), only -ENOMEM.
  */
 int dz_ring_new(struct dz_ring **out, uint32_t depth, bool no_uring);
-/* Waits for what is in flight, then frees.  After fork, in the child: dz_ring_abandon(). */
+/*
+ * Waits for what is in flight, then frees; by the thread that made it.  Anyone
+ * else (the child after fork; the process after that thread ended): dz_ring_abandon().
+ */
 void dz_ring_free(struct dz_ring *ring);
 void dz_ring_abandon(struct dz_ring *ring);
 bool dz_ring_is_uring(const struct dz_ring *ring);
+/* Its descriptor, where the kernel (before 5.18) needs one kept open; else -1. */
+int dz_ring_fd(const struct dz_ring *ring);
+/*
+ * May the caller use it: is this the thread that made it, and not a child forked
+ * or vforked since?  In anyone else's hands dz_ring_start() is synchronous.
+ */
+bool dz_ring_is_ours(const struct dz_ring *ring);
+/* I/Os started and not yet reported by dz_ring_wait(): their buffers may still be written. */
+uint32_t dz_ring_in_flight(const struct dz_ring *ring);
 /* Starts an I/O; `io` must live until is_done.  Returns 0 or -EBUSY (depth reached). */
 int dz_ring_start(struct dz_ring *ring, struct dz_io *io);
-/* Waits until at least one I/O ended; returns how many did, or -errno. */
+/*
+ * Waits until at least one I/O ended; returns how many did (0: none was in
+ * flight), or -errno: the kernel took the ring away (a program closed its
+ * descriptor), what is in flight will never be reported and its buffers must not
+ * be used again; later I/Os are synchronous.
+ */
 int dz_ring_wait(struct dz_ring *ring);
 
 #endif
