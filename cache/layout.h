@@ -197,7 +197,8 @@ struct dz_request {
 	uint32_t pad;
 	char etag[DZ_ETAG_MAX];
 	char name[DZ_NAME_MAX + 8]; /* below the mount's prefix; NUL-terminated */
-	uint8_t fill[2048 - 40 - DZ_ETAG_MAX - DZ_NAME_MAX - 8];
+	char why[256]; /* of a failure, for the waiters' log line; written before the end */
+	uint8_t fill[2048 - 296 - DZ_ETAG_MAX - DZ_NAME_MAX - 8];
 };
 _Static_assert(sizeof(struct dz_request) == 2048, "a request is 2 KiB");
 #define DZ_REQ_PREFETCH 1u /* nobody waits */

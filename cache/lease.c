@@ -149,7 +149,8 @@ int dz_lease_ask(struct dz_seg *seg, struct dz_key key, const struct dz_request 
 		lease_join(seg, other, other_word, want, ref);
 		return 0;
 	}
-	memcpy(&seg->requests[idx], req, offsetof(struct dz_request, fill));
+	memcpy(&seg->requests[idx], req, offsetof(struct dz_request, why));
+	seg->requests[idx].why[0] = '\0';
 	atomic_store_explicit(&l->want, want, memory_order_relaxed);
 	atomic_store_explicit(&l->slot, DZ_NONE, memory_order_relaxed);
 	atomic_store_explicit(&l->waiters, 0, memory_order_relaxed);
