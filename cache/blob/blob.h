@@ -35,11 +35,11 @@ struct dz_blob_entry {
 };
 
 struct dz_blob_res {
-	int status;	  /* HTTP status of the last try, 0 when there was none */
-	uint64_t size;	  /* whole blob, from Content-Range or Content-Length */
-	int64_t mtime_s;  /* Last-Modified */
+	int status;	 /* HTTP status of the last try, 0 when there was none */
+	uint64_t size;	 /* whole blob, from Content-Range or Content-Length */
+	int64_t mtime_s; /* Last-Modified */
 	char etag[DZ_ETAG_MAX];
-	bool is_dir; /* HEAD/GET: x-ms-meta-hdi_isfolder or directory */
+	bool is_dir;		/* HEAD/GET: x-ms-meta-hdi_isfolder or directory */
 	char next_marker[2048]; /* LIST: "" when this was the last page */
 	char error_code[64];	/* x-ms-error-code or the Code of the body */
 	uint64_t queue_ns;	/* waiting for a connection */
@@ -53,9 +53,9 @@ struct dz_blob_req {
 	/* GET/HEAD: blob name with mount prefix; LIST: prefix with mount prefix ("" or ends in
 	 * '/').  Must outlive the request. */
 	const char *name;
-	const char *etag; /* GET: If-Match, NULL or "" for none */
-	uint64_t off;	  /* GET: first byte */
-	uint64_t len;	  /* GET: bytes wanted, > 0; a range past the end is cut */
+	const char *etag;   /* GET: If-Match, NULL or "" for none */
+	uint64_t off;	    /* GET: first byte */
+	uint64_t len;	    /* GET: bytes wanted, > 0; a range past the end is cut */
 	const char *marker; /* LIST: continuation, NULL or "" for the first page */
 	bool delimiter;	    /* LIST: one level ('/') or everything below */
 
