@@ -176,7 +176,7 @@ endif
 demo: ## a PyTorch job that reads its dataset from Blob; URL=https://... for your account
 	@tests/deps.sh build demo
 	@$(SUBMAKE) all
-	@DZ_BUILD=$(abspath $(B)) tests/demo/demo.sh $(URL)
+	@DZ_BUILD=$(abspath $(B)) /usr/bin/python3 tests/demo/demo.py $(URL)
 
 .PHONY: bench bench-eviction
 bench: ## the first rows of the budget table: us, ext4, rclone mount; also in build/bench.txt
