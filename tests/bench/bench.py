@@ -1,0 +1,227 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: MIT
+"""bench.py [--runs N] [--size MIB] [--keep]: warm reads, as ratios.
+
+The same program (bench_io.c) with the same pattern on the same files: on ext4 in
+the page cache, through the library from its DRAM tier, and through rclone mount
+with its VFS cache.  `dz serve` has the files; both caches read from it, and ext4
+is the folder that it serves.  Everything is read once before the first run; the
+runs alternate; a cell is the median of them.  The table also goes to
+build/bench.txt.
+"""
+import argparse
+import base64
+import datetime
+import hashlib
+import hmac
+import os
+import platform
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.parse
+
+TOP = os.environ.get("DZ_TOP") or os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+BUILD = os.environ.get("DZ_BUILD") or os.path.join(TOP, "build")
+WORK = os.path.join(BUILD, "bench")
+DATA = os.path.join(WORK, "blobs", "bench")
+DZ = os.path.join(BUILD, "dz")
+PROGRAM = os.path.join(BUILD, "tests", "bench", "bench_io")
+ACCOUNT = "devstoreaccount1"
+KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+
+# name, what it is, budget against ext4 (design.md 10)
+ROWS = [
+    ("pread-4k", "pread 4 KiB at random, whole file", 2.0),
+    ("pread-4k-hot", "pread 4 KiB at random, hot 16 MiB", 4.0),
+    ("read-64", "read 64 B in sequence", 6.0),
+    ("read-256", "read 256 B in sequence", 6.0),
+    ("read-1024", "read 1 KiB in sequence", 6.0),
+    ("pread-128k", "pread 128 KiB at random", 1.2),
+    ("pread-1m", "pread 1 MiB at random", 1.1),
+    ("open-fstat-read-close", "open+fstat+read+close, 110 KB files", 1.3),
+    ("stat", "stat of a known name", 3.0),
+    ("readdir", "opendir+readdir+closedir, 10,000 entries", 1.5),
+]
+
+
+def fill(path, size):
+    with open("/dev/urandom", "rb") as source, open(path, "wb") as f:
+        while size:
+            n = min(size, 1 << 20)
+            f.write(source.read(n))
+            size -= n
+
+
+def prepare(mib):
+    """The files, made once for each size."""
+    done = os.path.join(WORK, f".prepared-{mib}")
+    if os.path.exists(done):
+        return
+    print("making the files", flush=True)
+    shutil.rmtree(WORK, ignore_errors=True)
+    for folder in ("small", "names"):
+        os.makedirs(os.path.join(DATA, folder))
+    fill(os.path.join(DATA, "large"), mib << 20)
+    fill(os.path.join(DATA, "medium"), 16 << 20)
+    for i in range(500):
+        fill(os.path.join(DATA, "small", f"{i:05}.jpg"), 110 * 1000)
+    for i in range(10000):
+        fill(os.path.join(DATA, "names", f"entry-{i:05}"), 16)
+    open(done, "w").close()
+
+
+def sas():
+    """A service SAS for the container: what rclone's sas_url takes."""
+    end = (datetime.datetime.utcnow() + datetime.timedelta(days=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    fields = {"sp": "rl", "se": end, "sv": "2020-10-02", "sr": "c"}
+    text = "\n".join(["rl", "", end, f"/blob/{ACCOUNT}/bench", "", "", "", "2020-10-02", "c"] + [""] * 6)
+    mac = hmac.new(base64.b64decode(KEY), text.encode(), hashlib.sha256).digest()
+    return urllib.parse.urlencode(dict(fields, sig=base64.b64encode(mac).decode()))
+
+
+def run_program(command, env):
+    out = subprocess.run(command, env=env, stdout=subprocess.PIPE, text=True, check=True).stdout
+    return {line.split()[0]: float(line.split()[1]) for line in out.splitlines()}
+
+
+class Rclone:
+    """rclone mount --vfs-cache-mode full, or nothing where FUSE is not to be had."""
+
+    def __init__(self, url):
+        self.dir, self.process, self.why = os.path.join(WORK, "rclone"), None, ""
+        if not shutil.which("rclone") or not os.access("/dev/fuse", os.W_OK):
+            self.why = "no rclone or no /dev/fuse"
+            return
+        os.makedirs(self.dir, exist_ok=True)
+        config = os.path.join(WORK, "rclone.conf")
+        with open(config, "w") as f:
+            f.write(f"[blob]\ntype = azureblob\nsas_url = {url}?{sas()}\n")
+        self.process = subprocess.Popen(
+            ["rclone", "--config", config, "mount", "blob:bench", self.dir, "--read-only",
+             "--vfs-cache-mode", "full", "--vfs-cache-max-size", "8G", "--dir-cache-time", "1h",
+             "--cache-dir", os.path.join(WORK, "rclone-cache")], stderr=subprocess.DEVNULL)
+        for _ in range(100):
+            if os.path.ismount(self.dir) and os.path.exists(os.path.join(self.dir, "large")):
+                return
+            time.sleep(0.1)
+        self.close()
+        self.why = "rclone mount did not come up"
+
+    def close(self):
+        if self.process:
+            self.process.terminate()
+            self.process.wait()
+            self.process = None
+            subprocess.run(["fusermount3", "-u", "-z", self.dir], stderr=subprocess.DEVNULL)
+        shutil.rmtree(os.path.join(WORK, "rclone-cache"), ignore_errors=True)
+
+
+def measure(systems, copy_command, env, runs):
+    results = {name: [] for name in systems}
+    copies = []
+    for name, command in systems.items():
+        print(f"warming {name}", flush=True)
+        run_program(command, env)
+    for run in range(runs):
+        for name, command in systems.items():
+            results[name].append(run_program(command, env))
+        copies.append(run_program(copy_command, env)["copy-4k"])
+        print(f"run {run + 1} of {runs}", flush=True)
+    return results, statistics.median(copies)
+
+
+def machine():
+    with open("/proc/cpuinfo") as f:
+        cpu = next((line.split(":")[1].strip() for line in f if line.startswith("model name")), "?")
+    with open("/proc/meminfo") as f:
+        memory = int(f.readline().split()[1]) // (1 << 20)
+    fs = subprocess.run(["stat", "-f", "-c", "%T", DATA], stdout=subprocess.PIPE, text=True)
+    return (f"{cpu}, {os.cpu_count()} CPUs, {memory} GiB, Linux {platform.release()}, "
+            f"files on {fs.stdout.strip()}")
+
+
+def cell(value):
+    return f"{value / 1e6:9.2f}M" if value >= 1e6 else f"{value / 1e3:9.2f}k"
+
+
+def table(results, copy, runs, mib, rclone_note):
+    def median(system, row):
+        return statistics.median(run[row] for run in results[system])
+
+    def spread(row):
+        values = sorted(run[row] for run in results["deltazero"])
+        return 100 * (values[-1] - values[0]) / statistics.median(values)
+
+    yield f"{machine()}; {mib} MiB; medians of {runs} alternating runs; operations a second"
+    yield ""
+    yield (f"{'':42}{'ext4':>10}{'deltazero':>11}{'rclone':>11}{'/ext4':>8}{'/rclone':>9}"
+           f"{'budget':>8}{'spread':>8}")
+    for row, title, budget in ROWS:
+        ext4, ours = median("ext4", row), median("deltazero", row)
+        theirs = median("rclone", row) if "rclone" in results else None
+        yield (f"{title:42}{cell(ext4)}{cell(ours):>11}{cell(theirs) if theirs else '-':>11}"
+               f"{ours / ext4:7.2f}x{f'{ours / theirs:8.2f}x' if theirs else '-':>9}"
+               f"{budget:7.1f}x{spread(row):7.0f}%{'' if ours / ext4 >= budget else '  below'}")
+    ours = median("deltazero", "pread-4k")
+    yield (f"{'4 KiB at random: a bare memcpy':42}{cell(copy)}{cell(ours):>11}{'':11}"
+           f"{ours / copy:7.2f}x{'':9}{0.85:7.2f}x{'' if ours / copy >= 0.85 else '           below'}")
+    if rclone_note:
+        yield f"\nwithout rclone: {rclone_note}"
+
+
+def bench(args, env, shm):
+    prepare(args.size)
+    # Both caches get their data from here.
+    server = subprocess.Popen([DZ, "serve", "--root", os.path.join(WORK, "blobs")], env=env,
+                              stdout=subprocess.PIPE, text=True)
+    rclone = None
+    try:
+        url = server.stdout.readline().split()[1] + "/bench"
+        rclone = Rclone(url)
+        systems = {
+            "ext4": [PROGRAM, DATA],
+            "deltazero": [DZ, "run", "-m", f"/mnt/blob={url}", "--", PROGRAM, "/mnt/blob"],
+        }
+        if rclone.process:
+            systems["rclone"] = [PROGRAM, rclone.dir]
+        memory = os.path.join(shm, "copy")
+        shutil.copyfile(os.path.join(DATA, "large"), memory)
+        results, copy = measure(systems, [PROGRAM, DATA, memory], env, args.runs)
+        lines = list(table(results, copy, args.runs, args.size, rclone.why))
+        print("\n" + "\n".join(lines))
+        with open(os.path.join(BUILD, "bench.txt"), "w") as f:
+            f.write("\n".join(lines) + "\n")
+    finally:
+        if rclone:
+            rclone.close()
+        server.terminate()
+        server.wait()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--size", type=int, default=1024, help="MiB of the large file")
+    args = parser.parse_args()
+    shm = tempfile.mkdtemp(prefix="dz-bench.", dir="/dev/shm")
+    os.makedirs(WORK, exist_ok=True)
+    cache = tempfile.mkdtemp(prefix="dz-bench-cache.")
+    env = dict(os.environ, DELTAZERO_SHM_DIR=shm, DELTAZERO_CACHE_DIR=cache,
+               DELTAZERO_DRAM_SIZE=f"{2 * args.size + 256}M", DELTAZERO_DISK_SIZE="0",
+               DELTAZERO_METADATA_TTL="inf", AZURE_STORAGE_ACCOUNT=ACCOUNT, AZURE_STORAGE_KEY=KEY)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        bench(args, env, shm)
+    finally:
+        subprocess.run([DZ, "purge"], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        shutil.rmtree(shm, ignore_errors=True)
+        shutil.rmtree(cache, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()
