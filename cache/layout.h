@@ -197,12 +197,13 @@ struct dz_request {
 	uint32_t pad;
 	char etag[DZ_ETAG_MAX];
 	char name[DZ_NAME_MAX + 8]; /* below the mount's prefix; NUL-terminated */
-	char why[256]; /* of a failure, for the waiters' log line; written before the end */
-	uint8_t fill[2048 - 296 - DZ_ETAG_MAX - DZ_NAME_MAX - 8];
+	char why[448]; /* of a failure, for the waiters' log line; written before the end */
+	uint8_t fill[2048 - 488 - DZ_ETAG_MAX - DZ_NAME_MAX - 8];
 };
 _Static_assert(sizeof(struct dz_request) == 2048, "a request is 2 KiB");
 #define DZ_REQ_PREFETCH 1u /* nobody waits */
 #define DZ_REQ_SMALL	2u /* a lone random read: fetch only what is wanted */
+#define DZ_REQ_LONG	4u /* set by the fetcher: a listing of more than one page */
 
 enum dz_file_state { DZ_FILE_FREE, DZ_FILE_OPENING, DZ_FILE_OPEN };
 
@@ -270,10 +271,12 @@ struct dz_seg_header {
 	/* hints of slabs.c and evict.c, by tier; any value is safe */
 	_Alignas(64) _Atomic uint32_t cut_hint[2][DZ_CLASSES]; /* class -> slab with room */
 	_Atomic uint32_t disk_slot_hint;
-	_Atomic uint32_t chunks[2];    /* allocated chunks */
-	_Atomic uint32_t footprint[2]; /* distinct blocks in recent use */
-	_Atomic uint32_t age_shift;    /* unit of the frequency table's clock */
+	_Atomic uint32_t chunks[2]; /* allocated chunks */
+	_Atomic uint32_t footprint; /* part of the frequency table in recent use, of 65536 */
+	_Atomic uint32_t age_shift; /* unit of that table's clock: 2^n ticks; n + 1, 0 not set */
 	_Atomic uint32_t group_tick[DZ_GROUPS];
+	_Atomic uint64_t
+		disk_lock; /* whose slab files are ours: hash of their lock's inode, 0 unknown */
 };
 _Static_assert(sizeof(struct dz_seg_header) <= 4096, "the header fits its page");
 

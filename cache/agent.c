@@ -1,0 +1,249 @@
+// SPDX-License-Identifier: MIT
+/*
+ * The agent's loop.
+ *
+ * The happy path: attach, take the agent record (one agent a record: whoever
+ * finds a live one there ends), make a FIFO that requesters open to wake us,
+ * rescan for requests that a dead agent left, and pump.  Before it sleeps it says
+ * so in the record and looks once more at the requests; a requester rings first
+ * and then looks whether we sleep: one of the two sees the other.
+ *
+ * It ends by itself: when the segment's file has been removed (`dz purge`), or
+ * when for the keep time no other member has been attached; then it removes the
+ * segment, so that the memory goes back to the system.
+ */
+#include "cache/agent.h"
+
+#include "cache/fetch.h"
+#include "cache/member.h"
+#include "cache/sys.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define KEEP_MS	 (10 * 60 * 1000)
+#define SLEEP_MS 1000
+
+struct agent {
+	struct dz_config cfg;
+	struct dz_log log;
+	struct dz_seg seg;
+	struct dz_disk *disk;
+	struct dz_fetcher *fetcher;
+	struct dz_agent_rec *rec;
+	uint32_t n;
+	int fifo;
+	uint64_t alone_since_ms;
+	uint64_t keep_ms;
+};
+
+static int agent_take_record(struct agent *a)
+{
+	uint32_t old = atomic_load_explicit(&a->rec->member, memory_order_acquire);
+
+	if (old != DZ_NONE && old != 0 && dz_member_is_alive(&a->seg, old) &&
+	    atomic_load_explicit(&a->seg.members[old].is_agent, memory_order_relaxed))
+		return -EEXIST;
+	if (!atomic_compare_exchange_strong(&a->rec->member, &old, a->seg.member))
+		return -EEXIST;
+	atomic_store_explicit(&a->seg.members[a->seg.member].is_agent, 1, memory_order_release);
+	return 0;
+}
+
+static int agent_open_fifo(struct agent *a)
+{
+	char name[32];
+	long ret;
+
+	snprintf(name, sizeof(name), "agent.%u", a->n);
+	ret = dz_sys_4(SYS_mknodat, a->seg.dir_fd, name, S_IFIFO | 0600, 0);
+	if (ret < 0 && ret != -EEXIST)
+		return (int)ret;
+	/* Read-write: the FIFO never reports the end when the last requester has closed. */
+	a->fifo = dz_sys_openat(a->seg.dir_fd, name, O_RDWR | O_NONBLOCK | O_CLOEXEC, 0);
+	return a->fifo < 0 ? a->fifo : 0;
+}
+
+static void agent_drain_fifo(const struct agent *a)
+{
+	char buf[512];
+
+	while (dz_sys_read(a->fifo, buf, sizeof(buf)) > 0)
+		;
+}
+
+static bool agent_segment_is_gone(const struct agent *a)
+{
+	struct stat st, mine;
+
+	if (dz_sys_4(SYS_newfstatat, a->seg.dir_fd, "dram", &st, 0) < 0 ||
+	    dz_sys_fstat(a->seg.dram_fd, &mine) < 0)
+		return true;
+	return st.st_ino != mine.st_ino;
+}
+
+static bool agent_is_alone(const struct agent *a)
+{
+	for (uint32_t m = 1; m < a->seg.n_members; m++) {
+		if (m != a->seg.member &&
+		    atomic_load_explicit(&a->seg.members[m].state, memory_order_relaxed) !=
+			    DZ_MEMBER_FREE &&
+		    !atomic_load_explicit(&a->seg.members[m].is_agent, memory_order_relaxed))
+			return false;
+	}
+	return true;
+}
+
+/* Time to go?  Also the housekeeping of once a second. */
+static bool agent_is_done(struct agent *a)
+{
+	uint64_t now = dz_now_ms();
+
+	if (agent_segment_is_gone(a))
+		return true;
+	dz_member_sweep(&a->seg, false);
+	if (!agent_is_alone(a) || !dz_fetcher_is_idle(a->fetcher)) {
+		a->alone_since_ms = 0;
+		return false;
+	}
+	if (!a->alone_since_ms)
+		a->alone_since_ms = now;
+	if (now - a->alone_since_ms < a->keep_ms)
+		return false;
+	dz_seg_purge(&a->cfg);
+	return true;
+}
+
+/* One round: sleep only when there is nothing to do and nobody rang meanwhile. */
+static int agent_round(struct agent *a)
+{
+	int ret = dz_fetcher_pump(a->fetcher, 0, -1, DZ_NONE);
+
+	if (ret < 0)
+		return ret;
+	/* seq_cst store, then the look at the requests inside the pump. */
+	atomic_store_explicit(&a->rec->sleeping, 1, memory_order_seq_cst);
+	atomic_thread_fence(memory_order_seq_cst);
+	ret = dz_fetcher_pump(a->fetcher, dz_fetcher_is_idle(a->fetcher) ? SLEEP_MS : 20, a->fifo,
+			      DZ_NONE);
+	atomic_store_explicit(&a->rec->sleeping, 0, memory_order_relaxed);
+	agent_drain_fifo(a);
+	return ret < 0 ? ret : 0;
+}
+
+static int agent_run(struct agent *a)
+{
+	uint64_t next = 0;
+
+	for (;;) {
+		uint64_t now = dz_now_ms();
+		int ret;
+
+		if (now >= next) {
+			if (agent_is_done(a))
+				return 0;
+			dz_fetcher_rescan(a->fetcher);
+			next = now + SLEEP_MS;
+		}
+		ret = agent_round(a);
+		if (ret < 0) {
+			dz_error(&a->log, "agent: fetching: %s: ending, another is started",
+				 dz_strerror(-ret));
+			return ret;
+		}
+	}
+}
+
+/* Nothing of whoever started us: signals, working directory, process group. */
+static void agent_be_nobodys_child(void)
+{
+	sigset_t none;
+
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	signal(SIGPIPE, SIG_IGN);
+	signal(SIGHUP, SIG_IGN);
+	signal(SIGINT, SIG_IGN);
+	if (chdir("/") < 0)
+		return;
+	prctl(PR_SET_NAME, "dz-agent");
+	umask(077);
+}
+
+static int agent_open(struct agent *a)
+{
+	struct dz_fetch_options opt = { .seg = &a->seg,
+					.cfg = &a->cfg,
+					.log = &a->log,
+					.envp = environ,
+					.agent = a->n,
+					.has_writer_thread = true };
+	int ret = dz_seg_open(&a->seg, &a->cfg, &a->log);
+
+	if (ret < 0)
+		return ret;
+	if (a->n >= a->seg.n_agents)
+		return -EINVAL;
+	a->rec = &a->seg.agents[a->n];
+	opt.identity = atomic_load_explicit(&a->rec->identity, memory_order_acquire);
+	ret = dz_member_join(&a->seg);
+	if (ret == 0)
+		ret = agent_take_record(a);
+	if (ret == 0)
+		ret = agent_open_fifo(a);
+	if (ret == 0)
+		ret = dz_disk_open(&a->disk, &a->seg, &a->cfg, &a->log);
+	opt.disk = a->disk;
+	if (ret == 0)
+		ret = dz_fetcher_open(&a->fetcher, &opt);
+	if (ret == 0)
+		atomic_store_explicit(&a->rec->failures, 0, memory_order_relaxed);
+	return ret;
+}
+
+static void agent_keep_time(struct agent *a)
+{
+	const char *s = dz_config_env(environ, "DELTAZERO_KEEP_SECONDS");
+
+	a->keep_ms = KEEP_MS;
+	if (s && *s)
+		a->keep_ms = strtoull(s, NULL, 10) * 1000;
+}
+
+int dz_agent_main(int argc, char **argv)
+{
+	static struct agent a; /* large; this process is ours */
+	int ret;
+
+	if (argc != 2) {
+		fprintf(stderr, "dz agent: started by the library, not by hand\n");
+		return 1;
+	}
+	agent_be_nobodys_child();
+	a.n = (uint32_t)strtoul(argv[1], NULL, 10);
+	a.fifo = -1;
+	dz_config_read(&a.cfg, environ);
+	a.log = (struct dz_log){ .level = a.cfg.log_level,
+				 .path = a.cfg.log_path,
+				 .who = "deltazero-agent" };
+	agent_keep_time(&a);
+	ret = agent_open(&a);
+	if (ret == 0)
+		ret = agent_run(&a);
+	else if (ret != -EEXIST)
+		dz_error(&a.log, "agent: start: %s: programs fetch for themselves",
+			 dz_strerror(-ret));
+	if (a.fetcher)
+		dz_fetcher_close(a.fetcher);
+	if (a.disk)
+		dz_disk_close(a.disk);
+	dz_member_leave(&a.seg);
+	return ret == 0 ? 0 : 1;
+}

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: MIT
+/*
+ * The program's side of the agent: is there one, wake it, start it.
+ *
+ * The happy path: the record's member is alive; it sleeps only if it says so,
+ * then one byte into its FIFO wakes it.  No agent: one process of the node starts
+ * one (a deadline in the record keeps the others off), everyone waits for its
+ * record to come alive.  Three starts in a row that came to nothing: this process
+ * fetches inline from then on, with one log line.
+ */
+#include "cache/engine_priv.h"
+#include "cache/sys.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+
+#define START_MS     5000
+#define MAX_FAILURES 3
+
+bool dz_agent_is_alive(struct dz_engine *e, uint32_t agent)
+{
+	uint32_t member = atomic_load_explicit(&e->seg.agents[agent].member, memory_order_acquire);
+
+	return member != DZ_NONE && member != 0 && member < e->seg.n_members &&
+	       atomic_load_explicit(&e->seg.members[member].is_agent, memory_order_relaxed) &&
+	       dz_member_is_alive(&e->seg, member);
+}
+
+/* -ENXIO: nobody reads the FIFO, so nobody is there. */
+static int agent_ring(struct dz_engine *e, uint32_t agent)
+{
+	char name[32];
+	int fd;
+
+	snprintf(name, sizeof(name), "agent.%u", agent);
+	fd = dz_sys_openat(e->seg.dir_fd, name, O_WRONLY | O_NONBLOCK | O_CLOEXEC, 0);
+	if (fd < 0)
+		return fd;
+	dz_sys_write(fd, "", 1);
+	dz_sys_close(fd);
+	return 0;
+}
+
+static int agent_give_up(struct dz_engine *e, int err)
+{
+	atomic_store_explicit(&e->is_inline, 1, memory_order_relaxed);
+	if (dz_engine_once(e, 1))
+		dz_warn(&e->log,
+			"agent: start: %s: this process fetches for itself; is `dz` beside the "
+			"library, and may processes be started here?",
+			dz_strerror(-err));
+	return err;
+}
+
+static int agent_start(struct dz_engine *e, uint32_t agent)
+{
+	struct dz_agent_rec *rec = &e->seg.agents[agent];
+	uint64_t until = atomic_load_explicit(&rec->starting_until_ms, memory_order_acquire);
+	uint64_t now = dz_now_ms();
+	int ret;
+
+	if (until > now)
+		return 0; /* somebody is at it: wait */
+	if (atomic_load_explicit(&rec->failures, memory_order_relaxed) >= MAX_FAILURES)
+		return agent_give_up(e, -ECHILD);
+	if (!atomic_compare_exchange_strong(&rec->starting_until_ms, &until, now + START_MS))
+		return 0;
+	/* Undone by the agent when it has come up. */
+	atomic_fetch_add_explicit(&rec->failures, 1, memory_order_relaxed);
+	ret = dz_spawn_agent(e, agent);
+	if (ret < 0) {
+		atomic_store_explicit(&rec->starting_until_ms, 0, memory_order_release);
+		return agent_give_up(e, ret);
+	}
+	return 0;
+}
+
+int dz_agent_call(struct dz_engine *e, uint32_t agent)
+{
+	struct dz_agent_rec *rec = &e->seg.agents[agent];
+	uint64_t seen = atomic_load_explicit(&e->agent_seen_ms, memory_order_relaxed);
+	uint64_t now = dz_now_ms();
+
+	if (atomic_load_explicit(&e->is_inline, memory_order_relaxed))
+		return -ECHILD;
+	/* Pairs with the agent's store of `sleeping` before it looks at the requests. */
+	atomic_thread_fence(memory_order_seq_cst);
+	if (seen + 100 < now || seen > now) {
+		if (!dz_agent_is_alive(e, agent))
+			return agent_start(e, agent);
+		atomic_store_explicit(&e->agent_seen_ms, now, memory_order_relaxed);
+	}
+	if (atomic_exchange_explicit(&rec->sleeping, 0, memory_order_seq_cst) == 0)
+		return 0;
+	if (agent_ring(e, agent) == -ENXIO) {
+		atomic_store_explicit(&e->agent_seen_ms, 0, memory_order_relaxed);
+		return agent_start(e, agent);
+	}
+	return 0;
+}

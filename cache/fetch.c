@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Taking requests and ending them.
+ *
+ * The happy path: the bit of a lease is set for this agent; claim the lease
+ * (requested -> active), copy its request, start a job; the job asks Blob, stores
+ * what arrives and publishes it piece by piece; end the lease and wake who waits.
+ *
+ * A failure ends the lease with -errno and a message.  Killed anywhere, the
+ * lease's owner is dead: a waiter or the sweeper makes it a request again.
+ */
+#include "cache/fetch_priv.h"
+
+#include "cache/index.h"
+#include "cache/sys.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const struct dz_mount *fetch_own_mount(const struct dz_fetcher *f, uint64_t identity)
+{
+	for (uint32_t i = 0; i < f->opt.cfg->n_mounts; i++) {
+		if (f->opt.cfg->mounts[i].identity == identity)
+			return &f->opt.cfg->mounts[i];
+	}
+	return NULL;
+}
+
+/* The mount of a request: where, from shared memory; the SAS, from our environment. */
+static int fetch_fill_mount(struct fetch_job *job)
+{
+	const struct dz_seg *seg = job->f->seg;
+	const struct dz_mount_rec *rec;
+	const struct dz_mount *own;
+	struct dz_mount *m = &job->mount;
+
+	if (job->req.mount >= seg->n_mounts)
+		return -EINVAL;
+	rec = &seg->mounts[job->req.mount];
+	if (!atomic_load_explicit(&rec->ready, memory_order_acquire) ||
+	    rec->identity != job->f->opt.identity)
+		return -EINVAL;
+	memset(m, 0, sizeof(*m));
+	snprintf(m->endpoint, sizeof(m->endpoint), "%.511s", rec->endpoint);
+	snprintf(m->account, sizeof(m->account), "%.63s", rec->account);
+	snprintf(m->container, sizeof(m->container), "%.63s", rec->container);
+	snprintf(m->prefix, sizeof(m->prefix), "%.1023s", rec->prefix);
+	m->path_style = rec->path_style;
+	m->identity = rec->identity;
+	m->id = atomic_load_explicit(&rec->id, memory_order_relaxed);
+	m->data_id = rec->data_id;
+	own = fetch_own_mount(job->f, rec->identity);
+	if (own)
+		memcpy(m->sas, own->sas, sizeof(m->sas));
+	return 0;
+}
+
+void dz_fetch_why(struct fetch_job *job, int err, const char *action)
+{
+	const struct dz_blob_res *r = &job->http.res;
+	struct dz_request *req;
+
+	if (job->lease == DZ_NONE || !dz_lease_holds(job->f->seg, job->lease, job->word))
+		return;
+	req = &job->f->seg->requests[job->lease];
+	snprintf(req->why, sizeof(req->why), "%s %.96s/%.48s/%.24s%.180s: %s%s%.40s%s", action,
+		 job->mount.endpoint, job->mount.container, job->mount.prefix, job->req.name,
+		 dz_strerror(-err), r->error_code[0] ? " (" : "", r->error_code,
+		 r->error_code[0] ? ")" : "");
+}
+
+void dz_fetch_end(struct fetch_job *job, int err)
+{
+	struct dz_fetcher *f = job->f;
+
+	if (job->lease != DZ_NONE)
+		dz_lease_finish(f->seg, job->lease, job->word, err);
+	f->n_jobs--;
+	free(job);
+}
+
+int dz_fetch_submit(struct fetch_job *job)
+{
+	memset(&job->http.res, 0, sizeof(job->http.res));
+	job->http.mount = &job->mount;
+	job->http.name = job->name;
+	job->http.arg = job;
+	return dz_blob_submit(job->f->blob, &job->http);
+}
+
+static void fetch_start(struct dz_fetcher *f, uint32_t idx, uint64_t word)
+{
+	struct fetch_job *job = calloc(1, sizeof(*job));
+	int ret;
+
+	if (!job) {
+		dz_lease_finish(f->seg, idx, word, -ENOMEM);
+		return;
+	}
+	job->f = f;
+	job->lease = idx;
+	job->word = word;
+	job->slot = DZ_NONE;
+	memcpy(&job->req, &f->seg->requests[idx], sizeof(job->req));
+	job->req.name[DZ_NAME_MAX] = '\0';
+	job->req.etag[DZ_ETAG_MAX - 1] = '\0';
+	job->key.lo = atomic_load_explicit(&f->seg->leases[idx].key_lo, memory_order_relaxed);
+	job->key.hi = atomic_load_explicit(&f->seg->leases[idx].key_hi, memory_order_relaxed);
+	f->n_jobs++;
+	ret = fetch_fill_mount(job);
+	if (ret < 0) {
+		dz_fetch_end(job, ret);
+		return;
+	}
+	snprintf(job->name, sizeof(job->name), "%.1023s%s", job->mount.prefix, job->req.name);
+	if (job->req.kind == DZ_KIND_DATA)
+		dz_fetch_data_start(job);
+	else
+		dz_fetch_names_start(job);
+}
+
+static bool fetch_is_ours(const struct dz_fetcher *f, uint32_t idx)
+{
+	uint32_t mount = f->seg->requests[idx].mount;
+
+	return mount < f->seg->n_mounts && f->seg->mounts[mount].identity == f->opt.identity;
+}
+
+static void fetch_take(struct dz_fetcher *f, uint32_t idx)
+{
+	uint64_t word;
+
+	if (idx < f->seg->n_leases && fetch_is_ours(f, idx) &&
+	    dz_lease_claim(f->seg, idx, &word))
+		fetch_start(f, idx, word);
+}
+
+/* All requests that were rung, unless the disk cannot keep up. */
+static void fetch_take_rung(struct dz_fetcher *f)
+{
+	_Atomic uint64_t *bits = &f->seg->pending[f->opt.agent * f->seg->pending_words];
+
+	for (uint32_t w = 0; w < f->seg->pending_words; w++) {
+		uint64_t rung;
+
+		if (!dz_fetch_writer_has_room(f))
+			return;
+		if (!atomic_load_explicit(&bits[w], memory_order_relaxed))
+			continue;
+		/* Acquire: pairs with the release in dz_lease_ring(). */
+		rung = atomic_exchange_explicit(&bits[w], 0, memory_order_acquire);
+		for (; rung; rung &= rung - 1)
+			fetch_take(f, w * 64 + (uint32_t)__builtin_ctzll(rung));
+	}
+}
+
+void dz_fetcher_rescan(struct dz_fetcher *f)
+{
+	for (uint32_t i = 0; i < f->seg->n_leases; i++) {
+		uint64_t word =
+			atomic_load_explicit(&f->seg->leases[i].word, memory_order_acquire);
+
+		if (dz_lease_state(word) == DZ_LEASE_REQUESTED)
+			fetch_take(f, i);
+	}
+}
+
+/* The client's counters, added to ours by what they grew. */
+static void fetch_count(struct dz_fetcher *f)
+{
+	struct dz_stats *s = &f->seg->stats[(size_t)f->seg->member * DZ_STAT_STRIPES];
+	struct dz_agent_rec *a = &f->seg->agents[f->opt.agent];
+	struct dz_blob_stats now;
+
+	if (f->seg->member >= f->seg->n_members)
+		return;
+	dz_blob_get_stats(f->blob, &now);
+	dz_stat_add(&s->origin_requests, now.requests - f->last.requests);
+	dz_stat_add(&s->origin_bytes, now.bytes - f->last.bytes);
+	dz_stat_add(&s->origin_errors, now.errors - f->last.errors);
+	dz_stat_add(&s->origin_retries, now.retries - f->last.retries);
+	dz_stat_add(&s->origin_connections, now.connections - f->last.connections);
+	atomic_store_explicit(&a->connections, now.open_now, memory_order_relaxed);
+	atomic_store_explicit(&a->peak, now.peak_open, memory_order_relaxed);
+	f->last = now;
+}
+
+int dz_fetcher_pump(struct dz_fetcher *f, int timeout_ms, int wake_fd, uint32_t only)
+{
+	int ret;
+
+	if (only == DZ_NONE)
+		fetch_take_rung(f);
+	else
+		fetch_take(f, only);
+	ret = dz_blob_pump(f->blob, timeout_ms, wake_fd);
+	fetch_count(f);
+	return ret < 0 ? ret : (int)f->n_jobs;
+}
+
+int dz_fetcher_open(struct dz_fetcher **out, const struct dz_fetch_options *opt)
+{
+	struct dz_blob_options bo = { .max_connections = 64,
+				      .budget_ms = 60000,
+				      .log = opt->log,
+				      .envp = opt->envp };
+	struct dz_fetcher *f = calloc(1, sizeof(*f));
+	int ret;
+
+	if (!f)
+		return -ENOMEM;
+	f->opt = *opt;
+	f->seg = opt->seg;
+	ret = dz_blob_open(&f->blob, &bo);
+	if (ret == 0 && opt->has_writer_thread && opt->disk) {
+		ret = dz_fetch_writer_open(f);
+		if (ret < 0)
+			dz_blob_close(f->blob);
+	}
+	if (ret < 0) {
+		free(f);
+		return ret;
+	}
+	*out = f;
+	return 0;
+}
+
+void dz_fetcher_close(struct dz_fetcher *f)
+{
+	dz_blob_close(f->blob);
+	dz_fetch_writer_close(f);
+	free(f);
+}
+
+void dz_fetcher_abandon(struct dz_fetcher *f)
+{
+	dz_blob_abandon(f->blob);
+	free(f);
+}
+
+bool dz_fetcher_is_idle(const struct dz_fetcher *f)
+{
+	return f->n_jobs == 0 && dz_fetch_writer_is_idle(f);
+}

@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Blocks on their way from DRAM to the disk tier.
+ *
+ * In the agent one thread of ours takes them from a queue, holds each by a hazard
+ * record (so the evictor leaves it alone), and writes it.  The queue is bounded:
+ * when it is full the fetcher takes no further requests, so the network cannot
+ * outrun the disk and lose blocks.  Inline there is no thread: the write happens
+ * before the read returns.
+ */
+#include "cache/fetch_priv.h"
+
+#include "cache/index.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define QUEUE 256
+
+struct fetch_write {
+	uint32_t slot;
+	uint64_t ctl;
+};
+
+struct fetch_writer {
+	struct dz_fetcher *f;
+	pthread_t thread;
+	pthread_mutex_t lock;
+	pthread_cond_t more;
+	struct fetch_write queue[QUEUE];
+	uint32_t head, len;
+	bool is_writing, is_ending;
+};
+
+static void write_block(struct dz_fetcher *f, const struct fetch_write *w)
+{
+	struct dz_seg *seg = f->seg;
+	struct dz_slot *s = &seg->dram_slots[w->slot];
+	_Atomic uint64_t *hazard = &seg->members[seg->member].hazard[0];
+	struct dz_stats *st = &seg->stats[(size_t)seg->member * DZ_STAT_STRIPES];
+	uint32_t len;
+	int ret;
+
+	atomic_store_explicit(hazard, (uint64_t)dz_ctl_gen(w->ctl) << 32 | w->slot,
+			      memory_order_relaxed);
+	/* Announce before the look; the evictor takes the slot before it looks at hazards. */
+	atomic_thread_fence(memory_order_seq_cst);
+	len = atomic_load_explicit(&s->len, memory_order_relaxed);
+	if (dz_ctl_gen(atomic_load_explicit(&s->ctl, memory_order_acquire)) ==
+		    dz_ctl_gen(w->ctl) &&
+	    len <= DZ_BLOCK_BYTES) {
+		struct dz_key key = { atomic_load_explicit(&s->key_lo, memory_order_relaxed),
+				      atomic_load_explicit(&s->key_hi, memory_order_relaxed) };
+
+		ret = dz_disk_write(f->opt.disk, key, dz_seg_page(seg, w->slot), len,
+				    atomic_load_explicit(&s->group, memory_order_relaxed),
+				    DZ_KIND_DATA);
+		if (ret == 0) {
+			dz_stat_add(&st->disk_writes, 1);
+			dz_stat_add(&st->disk_write_bytes, len);
+		}
+	}
+	atomic_store_explicit(hazard, 0, memory_order_release);
+}
+
+static void *writer_main(void *arg)
+{
+	struct fetch_writer *w = arg;
+
+	pthread_mutex_lock(&w->lock);
+	for (;;) {
+		struct fetch_write one;
+
+		while (!w->len && !w->is_ending)
+			pthread_cond_wait(&w->more, &w->lock);
+		if (!w->len)
+			break;
+		one = w->queue[w->head];
+		w->head = (w->head + 1) % QUEUE;
+		w->len--;
+		w->is_writing = true;
+		pthread_mutex_unlock(&w->lock);
+		write_block(w->f, &one);
+		pthread_mutex_lock(&w->lock);
+		w->is_writing = false;
+	}
+	pthread_mutex_unlock(&w->lock);
+	return NULL;
+}
+
+int dz_fetch_writer_open(struct dz_fetcher *f)
+{
+	struct fetch_writer *w = calloc(1, sizeof(*w));
+
+	if (!w)
+		return -ENOMEM;
+	w->f = f;
+	pthread_mutex_init(&w->lock, NULL);
+	pthread_cond_init(&w->more, NULL);
+	if (pthread_create(&w->thread, NULL, writer_main, w) != 0) {
+		free(w);
+		return -EAGAIN;
+	}
+	f->writer = w;
+	return 0;
+}
+
+void dz_fetch_writer_close(struct dz_fetcher *f)
+{
+	struct fetch_writer *w = f->writer;
+
+	if (!w)
+		return;
+	pthread_mutex_lock(&w->lock);
+	w->is_ending = true;
+	pthread_cond_signal(&w->more);
+	pthread_mutex_unlock(&w->lock);
+	pthread_join(w->thread, NULL);
+	pthread_mutex_destroy(&w->lock);
+	pthread_cond_destroy(&w->more);
+	free(w);
+	f->writer = NULL;
+}
+
+bool dz_fetch_writer_has_room(const struct dz_fetcher *f)
+{
+	/* A look without the lock: a block more or less does not matter. */
+	return !f->writer || __atomic_load_n(&f->writer->len, __ATOMIC_RELAXED) < QUEUE - 64;
+}
+
+bool dz_fetch_writer_is_idle(const struct dz_fetcher *f)
+{
+	bool idle;
+
+	if (!f->writer)
+		return true;
+	pthread_mutex_lock(&f->writer->lock);
+	idle = !f->writer->len && !f->writer->is_writing;
+	pthread_mutex_unlock(&f->writer->lock);
+	return idle;
+}
+
+void dz_fetch_write(struct dz_fetcher *f, uint32_t slot, uint64_t ctl)
+{
+	struct fetch_writer *w = f->writer;
+	struct fetch_write one = { slot, ctl };
+
+	if (!w) {
+		write_block(f, &one);
+		return;
+	}
+	pthread_mutex_lock(&w->lock);
+	if (w->len < QUEUE) {
+		w->queue[(w->head + w->len) % QUEUE] = one;
+		w->len++;
+		pthread_cond_signal(&w->more);
+	}
+	pthread_mutex_unlock(&w->lock);
+}

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Fetching in the program's own thread, where no agent can be.
+ *
+ * The fetcher (libcurl, OpenSSL) is not part of the preload object: it is a
+ * module beside it, loaded with dlopen on the first use, local and bound to
+ * itself, so that the program's own copies of those libraries stay apart.  One
+ * thread of a process pumps at a time; the others sleep on their leases.
+ */
+#include "cache/inline.h"
+
+#include "cache/engine_priv.h"
+#include "cache/sys.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <stdio.h>
+#include <sys/mman.h>
+
+struct dz_inline {
+	struct dz_fetch_ops ops;
+	struct dz_fetcher *fetcher[8]; /* by agent record */
+	uint32_t pid;
+};
+
+static int inline_load(struct dz_engine *e)
+{
+	char path[DZ_PATH_MAX + 32];
+	const struct dz_fetch_ops *ops;
+	void *lib, *map;
+	int ret;
+
+	snprintf(path, sizeof(path), "%s/libdeltazero-fetch.so", e->lib_dir);
+	lib = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+	ops = lib ? dlsym(lib, "dz_fetch_module") : NULL;
+	if (!ops || ops->version != DZ_FETCH_OPS_VERSION) {
+		if (dz_engine_once(e, 2))
+			dz_error(&e->log,
+				 "load %s: %s: nothing can be fetched from this process: install "
+				 "libcurl, OpenSSL and expat, or let the agent run",
+				 path, lib ? "another version" : "cannot be loaded");
+		return -EIO;
+	}
+	ret = dz_sys_mmap(&map, NULL, sizeof(struct dz_inline), PROT_READ | PROT_WRITE,
+			  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (ret < 0)
+		return ret;
+	e->inl = map;
+	e->inl->ops = *ops;
+	e->inl->pid = (uint32_t)dz_sys_getpid();
+	return 0;
+}
+
+static int inline_fetcher(struct dz_engine *e, uint32_t agent, struct dz_fetcher **out)
+{
+	struct dz_fetch_options opt = { .seg = &e->seg,
+					.cfg = &e->cfg,
+					.disk = e->disk,
+					.log = &e->log,
+					.envp = e->envp,
+					.agent = agent };
+	int ret = e->inl ? 0 : inline_load(e);
+
+	if (ret < 0)
+		return ret;
+	if (agent >= DZ_ARRAY_LEN(e->inl->fetcher))
+		return -EINVAL;
+	if (!e->inl->fetcher[agent]) {
+		opt.identity = atomic_load_explicit(&e->seg.agents[agent].identity,
+						    memory_order_acquire);
+		ret = e->inl->ops.open(&e->inl->fetcher[agent], &opt);
+	}
+	*out = e->inl->fetcher[agent];
+	return ret;
+}
+
+static uint32_t inline_agent_of(struct dz_engine *e, const struct dz_lease_ref *ref)
+{
+	uint32_t rec = e->seg.requests[ref->idx].mount;
+
+	for (uint32_t i = 0; i < e->cfg.n_mounts; i++) {
+		if (e->rec[i] == rec)
+			return e->agent[i];
+	}
+	return 0;
+}
+
+/* Transfers stop when nobody pumps, so stay until ours has ended. */
+static int inline_pump_locked(struct dz_engine *e, const struct dz_lease_ref *ref)
+{
+	struct dz_lease_ref now = *ref;
+	struct dz_fetcher *f;
+	int ret = inline_fetcher(e, inline_agent_of(e, ref), &f);
+
+	while (ret >= 0) {
+		ret = e->inl->ops.pump(f, 50, -1, ref->idx);
+		if (ret <= 0 || dz_lease_poll(&e->seg, &now) != 1)
+			break;
+	}
+	return ret < 0 ? ret : 0;
+}
+
+int dz_inline_pump(struct dz_engine *e, const struct dz_lease_ref *ref)
+{
+	uint32_t free_lock = 0, tid = (uint32_t)dz_sys_gettid();
+	int ret;
+
+	if (!atomic_compare_exchange_strong(&e->inline_lock, &free_lock, tid)) {
+		/* A signal handler that reads while its thread fetches would wait for itself. */
+		if (free_lock == tid)
+			return -EDEADLK;
+		dz_lease_wait(&e->seg, ref, 20);
+		return 0;
+	}
+	ret = inline_pump_locked(e, ref);
+	atomic_store_explicit(&e->inline_lock, 0, memory_order_release);
+	return ret;
+}
+
+void dz_inline_abandon(struct dz_engine *e)
+{
+	atomic_store_explicit(&e->inline_lock, 0, memory_order_relaxed);
+	if (!e->inl)
+		return;
+	for (size_t i = 0; i < DZ_ARRAY_LEN(e->inl->fetcher); i++) {
+		if (e->inl->fetcher[i])
+			e->inl->ops.abandon(e->inl->fetcher[i]);
+		e->inl->fetcher[i] = NULL;
+	}
+}

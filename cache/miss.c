@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Asking for what no tier has, and waiting for it.
+ *
+ * The happy path: put the request into the lease table (or join the one that is
+ * there), call the agent, sleep on the lease until the pieces are there.
+ *
+ * The agent dies: its lease is taken over at the next look (100 ms at most) and
+ * another agent is started; the request goes on under a new token.  It is stuck:
+ * the same after the lease's deadline.  No agent can be: this thread fetches.
+ * Blob says no: one log line, -errno.  Nothing moves for two minutes: -EIO.
+ */
+#include "cache/engine_priv.h"
+#include "cache/index.h"
+#include "cache/sys.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#define LOOK_MS	    100
+#define PATIENCE_MS 120000
+
+struct miss {
+	struct dz_engine *e;
+	struct dz_key key;
+	struct dz_request req;
+	uint32_t agent;
+	uint32_t want;
+	uint64_t since_ms;
+};
+
+static bool miss_is_inline(const struct dz_engine *e)
+{
+	return atomic_load_explicit(&e->is_inline, memory_order_relaxed);
+}
+
+static void miss_log(const struct miss *m, const struct dz_lease_ref *ref, int err)
+{
+	const struct dz_request *r = &m->e->seg.requests[ref->idx];
+	char why[sizeof(r->why)];
+
+	if (err == -ENOENT)
+		return;
+	/* Another request may write there by now: a copy, cut off at its end. */
+	memcpy(why, r->why, sizeof(why));
+	why[sizeof(why) - 1] = '\0';
+	if (why[0])
+		dz_error(&m->e->log, "%s", why);
+	else
+		dz_error(&m->e->log, "fetch %.300s: %s", m->req.name, dz_strerror(-err));
+}
+
+/* Puts the request and has it worked on.  0, or -errno. */
+static int miss_ask(struct miss *m, struct dz_lease_ref *ref)
+{
+	int ret;
+
+	for (int i = 0; i < 2000; i++) {
+		ret = dz_lease_ask(&m->e->seg, m->key, &m->req, m->agent, m->want, ref);
+		if (ret != -EAGAIN)
+			break;
+		/* The table is full around this key: its leases end by themselves. */
+		struct timespec ts = { 0, 1000000 };
+
+		dz_sys_2(SYS_nanosleep, &ts, NULL);
+	}
+	if (ret == 0 && !miss_is_inline(m->e))
+		dz_agent_call(m->e, m->agent);
+	return ret;
+}
+
+/* A dead or stuck fetcher's lease becomes a request again. */
+static void miss_look_after(struct miss *m, const struct dz_lease_ref *ref)
+{
+	struct dz_seg *seg = &m->e->seg;
+	uint64_t word = atomic_load_explicit(&seg->leases[ref->idx].word, memory_order_acquire);
+
+	if (dz_lease_state(word) == DZ_LEASE_ACTIVE) {
+		bool is_dead = !dz_member_is_alive(seg, dz_lease_owner(word));
+
+		if (dz_lease_take_over(seg, ref->idx, is_dead))
+			dz_lease_ring(seg, m->agent, ref->idx);
+	} else if (dz_lease_state(word) == DZ_LEASE_REQUESTED) {
+		dz_lease_ring(seg, m->agent, ref->idx);
+	}
+	atomic_store_explicit(&m->e->agent_seen_ms, 0, memory_order_relaxed);
+	if (!miss_is_inline(m->e))
+		dz_agent_call(m->e, m->agent);
+}
+
+/* Sleeps for the lease or works on it; 1 it goes on, 0 look again, -errno it failed. */
+static int miss_step(struct miss *m, struct dz_lease_ref *ref)
+{
+	uint32_t seq = ref->seq;
+	int ret;
+
+	if (miss_is_inline(m->e)) {
+		ret = dz_inline_pump(m->e, ref);
+		if (ret < 0)
+			return ret;
+	} else {
+		dz_lease_wait(&m->e->seg, ref, LOOK_MS);
+	}
+	ret = dz_lease_poll(&m->e->seg, ref);
+	if (ret == 1 && ref->seq == seq) {
+		miss_look_after(m, ref);
+		if (dz_now_ms() - m->since_ms > PATIENCE_MS)
+			return -EIO;
+	} else {
+		m->since_ms = dz_now_ms();
+	}
+	return ret;
+}
+
+/* ---- blocks ---- */
+
+static void miss_block(struct miss *m, struct dz_engine *e, const struct dz_ofile *f,
+		       uint64_t blk, uint32_t want, uint32_t flags)
+{
+	uint32_t rec = f->mount;
+
+	memset(m, 0, offsetof(struct miss, agent));
+	m->e = e;
+	m->key = dz_block_key((struct dz_key){ f->key_lo, f->key_hi }, blk);
+	m->want = want;
+	m->agent = 0;
+	for (uint32_t i = 0; i < e->cfg.n_mounts; i++) {
+		if (e->rec[i] == rec)
+			m->agent = e->agent[i];
+	}
+	m->since_ms = dz_now_ms();
+	m->req.kind = DZ_KIND_DATA;
+	m->req.mount = rec;
+	m->req.flags = flags;
+	m->req.blk = blk;
+	m->req.blob_size = f->size;
+	m->req.group = f->group;
+	m->req.name_len = f->name_len;
+	memcpy(m->req.etag, f->etag, sizeof(m->req.etag));
+	memcpy(m->req.name, f->name, sizeof(m->req.name));
+}
+
+static bool miss_on_disk(const struct dz_engine *e, struct dz_key key)
+{
+	uint64_t ctl;
+
+	return e->disk && dz_index_find(&e->seg, key, DZ_TIER_DISK, &ctl) != DZ_NONE;
+}
+
+int dz_miss_wait(struct dz_engine *e, const struct dz_ofile *f, uint64_t blk, uint32_t mask,
+		 uint32_t want, uint32_t flags)
+{
+	struct dz_lease_ref ref;
+	struct miss m;
+	int ret;
+
+	miss_block(&m, e, f, blk, want | mask, flags);
+	for (int tries = 0; tries < 64; tries++) {
+		if (dz_dram_has(&e->seg, m.key, mask))
+			return 0;
+		if (miss_on_disk(e, m.key))
+			return 1;
+		ret = miss_ask(&m, &ref);
+		for (ret = ret < 0 ? ret : 1; ret == 1;) {
+			if (dz_dram_has(&e->seg, m.key, mask))
+				return 0;
+			ret = miss_step(&m, &ref);
+		}
+		if (ret < 0 && ret != -ECANCELED && ret != -EAGAIN) {
+			miss_log(&m, &ref, ret);
+			return ret;
+		}
+	}
+	dz_error(&e->log, "read %.300s: the cache is too small to hold the block while it is copied: "
+			  "raise DELTAZERO_DRAM_SIZE",
+		 m.req.name);
+	return -EIO;
+}
+
+void dz_miss_start(struct dz_engine *e, const struct dz_ofile *f, uint64_t blk, uint32_t want,
+		   uint32_t flags)
+{
+	struct dz_lease_ref ref;
+	struct miss m;
+
+	if (miss_is_inline(e))
+		return;
+	miss_block(&m, e, f, blk, want, flags);
+	if (dz_lease_ask(&e->seg, m.key, &m.req, m.agent, want, &ref) == 0 && ref.is_new)
+		dz_agent_call(e, m.agent);
+}
+
+/* ---- names ---- */
+
+int dz_miss_name(struct dz_engine *e, uint32_t mount, enum dz_kind kind, const char *name,
+		 size_t len, uint32_t flags, bool wait)
+{
+	uint64_t rec_id = e->cfg.mounts[mount].id;
+	struct dz_lease_ref ref;
+	struct miss m;
+	int ret;
+
+	memset(&m, 0, sizeof(m));
+	m.e = e;
+	m.key = kind == DZ_KIND_DIR ? dz_names_dir_key(rec_id, name, len) :
+				      dz_names_attr_key(rec_id, name, len);
+	/* Leases of names and of blocks of the same key never meet: other hashes. */
+	m.agent = e->agent[mount];
+	m.want = 1;
+	m.since_ms = dz_now_ms();
+	m.req.kind = kind;
+	m.req.mount = e->rec[mount];
+	m.req.flags = wait ? 0 : DZ_REQ_PREFETCH;
+	m.req.name_len = (uint32_t)len;
+	memcpy(m.req.name, name, len);
+	if (!wait && miss_is_inline(e))
+		return 0;
+	ret = miss_ask(&m, &ref);
+	if (ret < 0 || !wait)
+		return ret;
+	for (ret = 1; ret == 1;) {
+		/* A long listing goes on without us when one name will do. */
+		if ((flags & DZ_REQ_LONG) &&
+		    (__atomic_load_n(&e->seg.requests[ref.idx].flags, __ATOMIC_RELAXED) &
+		     DZ_REQ_LONG) &&
+		    dz_lease_poll(&e->seg, &ref) == 1)
+			return -EINPROGRESS;
+		ret = miss_step(&m, &ref);
+	}
+	if (ret < 0 && ret != -ECANCELED)
+		miss_log(&m, &ref, ret);
+	return ret;
+}
