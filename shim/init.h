@@ -15,12 +15,14 @@
 
 enum dz_state { DZ_NEW, DZ_OFF, DZ_ON };
 
+#pragma GCC visibility push(hidden)
 extern _Atomic int dz_state;
 extern struct dz_config dz_config; /* constant once dz_state is DZ_ON */
 /* NULL until attached; never NULL while a dz_fh exists or after dz_path_at() gave 1. */
 extern struct dz_engine *dz_engine;
 /* Of the process that owns the memory: differs from getpid() in a vfork child. */
 extern _Atomic int dz_pid;
+#pragma GCC visibility pop
 
 /* Reads the environment when nobody has yet; true when there is a mount. */
 bool dz_start(void);
@@ -36,6 +38,10 @@ static inline bool dz_is_on(void)
 
 /* 0, or -EIO when it cannot be (a vfork child of a process without an engine). */
 int dz_attach(void);
+/* In a child, after fork: its own process number, and no lock of another's thread. */
+void dz_start_again(void);
+/* From now on nothing is ours by its path (chroot); open descriptors stay. */
+void dz_stop(void);
 /* Our own file, as the loader found it. */
 const char *dz_lib_path(void);
 

@@ -66,6 +66,10 @@ bool dz_cwd_get(uint32_t *mount, char *name);
 const char *dz_cwd_env(char *buf, size_t len);
 /* At start: takes DELTAZERO_CWD over when the kernel's directory is the empty one. */
 void dz_cwd_start(const char *value);
+/* chdir(2): 0 or -errno. */
+int dz_cwd_change(const char *path);
+/* getcwd(2), the system call: bytes with the NUL, or -errno. */
+long dz_cwd_syscall(char *buf, size_t len);
 /* A descriptor (O_PATH, close-on-exec) of a directory that is empty and stays so; -errno. */
 int dz_cwd_void_fd(void);
 

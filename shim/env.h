@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The environment of the programs that this one runs: LD_PRELOAD with us in it,
+ * DELTAZERO_* as at our start, and the virtual working directory, whatever the
+ * caller's own environment says (`env -i`, subprocess with env=).
+ */
+#ifndef DZ_ENV_H
+#define DZ_ENV_H
+
+#include "cache/base.h"
+
+/* Keeps copies of what children must get: the program may write over its environment. */
+void dz_env_keep(char *const *envp);
+
+#define DZ_ENV_VARS 1024
+/* Room for one environment, on the caller's stack: a vfork child must not allocate. */
+struct dz_env {
+	const char *vars[DZ_ENV_VARS];
+	char preload[4096];
+	char cwd[2048];
+};
+
+/*
+ * The environment to run a program with: `envp` itself when nothing is missing in
+ * it, else built in *room.  One that has no room left is passed on as it is.
+ */
+char *const *dz_env_for_child(char *const *envp, struct dz_env *room);
+
+#endif
