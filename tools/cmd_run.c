@@ -115,7 +115,8 @@ static int parse(struct run *run, int argc, char **argv)
 			run->report = optarg;
 			break;
 		case 'h':
-			exit(puts(help) < 0 || fflush(stdout) ? DZ_EXIT_OURS : DZ_EXIT_OK);
+			puts(help);
+			exit(dz_flushed("run"));
 		default:
 			return dz_usage("run", "wrong option");
 		}

@@ -36,8 +36,10 @@ int cmd_stat(int argc, char **argv)
 	int opt, ret, format = 0;
 
 	while ((opt = getopt_long(argc, argv, "h", options, NULL)) != -1) {
-		if (opt == 'h')
-			return puts(help) < 0 ? DZ_EXIT_OURS : DZ_EXIT_OK;
+		if (opt == 'h') {
+			puts(help);
+			return dz_flushed("stat");
+		}
 		if (opt == '?')
 			return dz_usage("stat", "wrong option");
 		format = opt;
@@ -57,5 +59,5 @@ int cmd_stat(int argc, char **argv)
 	} else {
 		dz_totals_print(stdout, &totals);
 	}
-	return fflush(stdout) ? dz_fail("stat", "standard output: %m") : DZ_EXIT_OK;
+	return dz_flushed("stat");
 }

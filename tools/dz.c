@@ -51,10 +51,10 @@ int dz_fail(const char *command, const char *fmt, ...)
 }
 
 /* Output that nobody could receive is a failure: `dz --help > /dev/full`. */
-static int flushed(void)
+int dz_flushed(const char *command)
 {
 	if (fflush(stdout) != 0 || ferror(stdout))
-		return dz_fail(NULL, "standard output: %m");
+		return dz_fail(command, "standard output: %m");
 	return DZ_EXIT_OK;
 }
 
@@ -75,14 +75,14 @@ static int print_help(void)
 	     "Exit status: that of the command that dz runs; 1 when the answer to a question\n"
 	     "is no; 125 for a failure of dz itself; 126 and 127 when the program to run\n"
 	     "cannot be executed or is not there.");
-	return flushed();
+	return dz_flushed(NULL);
 }
 
 static int print_commands(void)
 {
 	for (size_t i = 0; i < DZ_ARRAY_LEN(commands); i++)
 		puts(commands[i].name);
-	return flushed();
+	return dz_flushed(NULL);
 }
 
 static int run_command(int argc, char **argv)
@@ -113,7 +113,7 @@ int main(int argc, char **argv)
 		return print_help();
 	if (strcmp(argv[1], "--version") == 0) {
 		puts("dz " DZ_VERSION);
-		return flushed();
+		return dz_flushed(NULL);
 	}
 	if (strcmp(argv[1], "--list-commands") == 0)
 		return print_commands();

@@ -36,4 +36,7 @@ int dz_usage(const char *command, const char *fmt, ...) DZ_PRINTF(2, 3);
 /* Prints "dz COMMAND: MESSAGE" to standard error; returns DZ_EXIT_OURS. */
 int dz_fail(const char *command, const char *fmt, ...) DZ_PRINTF(2, 3);
 
+/* The end of a command that printed: 0, or a complaint when nobody could receive it. */
+int dz_flushed(const char *command);
+
 #endif
