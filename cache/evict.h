@@ -10,16 +10,43 @@
 
 #include "cache/segment.h"
 
-/* Counts one access of the block (once a tick at most).  Relaxed stores, any context. */
+/*
+ * The decisions.  `word` is an entry of the frequency table: count:4 | tick:12,
+ * `now` the table's clock, `half` how many of its units halve a count.
+ */
+uint32_t dz_evict_freq(uint16_t word, uint32_t now, uint32_t half);
+uint16_t dz_evict_bump(uint16_t word, uint32_t now, uint32_t half);
+/* Units that halve a count, for a cache of `capacity` blocks and a load of `footprint` ones. */
+uint32_t dz_evict_half(uint64_t capacity, uint64_t footprint, uint32_t age_shift);
+
+/* What is known of a block when it is weighed. */
+struct dz_evict_view {
+	bool is_idle; /* nobody has used its data set for long */
+	uint32_t freq;
+	uint32_t age; /* ticks since it was counted last */
+};
+/* Which of two blocks goes first. */
+bool dz_evict_goes_before(struct dz_evict_view a, struct dz_evict_view b);
+/* Does the newcomer displace the block? */
+bool dz_evict_displaces(struct dz_evict_view newcomer, struct dz_evict_view block);
+
+/*
+ * Counts one access of the block (once a period at most).  For every block that
+ * a read or a mapping uses, whether it was there or had to be fetched; not for
+ * prefetch.  Relaxed stores, any context.
+ */
 void dz_evict_touch(const struct dz_seg *seg, enum dz_tier tier, uint32_t slot);
-/* A block was filled into `slot`: it enters the window. */
+/* A block was filled into `slot` (key and group are stored): it enters the window. */
 void dz_evict_filled(const struct dz_seg *seg, enum dz_tier tier, uint32_t slot);
 /*
- * Frees space for a chunk of `pages` in `tier` by evicting one or more blocks.
- * Returns 0 when something was freed, -EAGAIN when nothing could be.
+ * Frees space for a chunk of `pages` (0: any) in `tier` by evicting one or more
+ * blocks.  Returns 0 when something was freed, -EAGAIN when nothing could be.
  */
 int dz_evict_make_room(const struct dz_seg *seg, enum dz_tier tier, uint32_t pages);
-/* Should a block with this key (and group) be written to the disk tier, which is full? */
+/*
+ * Should a block with this key (and group) be written to the tier?  Yes while it
+ * has room; then only if it displaces the worst of a few.
+ */
 bool dz_evict_admits(const struct dz_seg *seg, enum dz_tier tier, struct dz_key key,
 		     uint32_t group);
 

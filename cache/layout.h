@@ -275,8 +275,8 @@ struct dz_seg_header {
 	_Atomic uint32_t footprint; /* part of the frequency table in recent use, of 65536 */
 	_Atomic uint32_t age_shift; /* unit of that table's clock: 2^n ticks; n + 1, 0 not set */
 	_Atomic uint32_t group_tick[DZ_GROUPS];
-	_Atomic uint64_t
-		disk_lock; /* whose slab files are ours: hash of their lock's inode, 0 unknown */
+	_Atomic uint64_t disk_lock;  /* inode of our slab files' lock, hashed; 0: not known */
+	_Atomic uint32_t disk_slabs; /* of n_disk_slabs those that found room */
 };
 _Static_assert(sizeof(struct dz_seg_header) <= 4096, "the header fits its page");
 
