@@ -5,6 +5,11 @@
  * the index names is on the disk, and after a crash a torn or overwritten block
  * fails its CRC at its first use and is a miss.  Disk full, read-only, slow or
  * broken: the tier switches itself off with one log line, reads go to Blob.
+ *
+ * The files belong to one segment at a time: each process that has them open
+ * holds a shared lock, and a new segment takes them over (barrier, replay) under
+ * the exclusive one.  While another segment's processes live, there is no disk
+ * tier for the new one.
  */
 #ifndef DZ_DISK_H
 #define DZ_DISK_H
@@ -15,27 +20,43 @@
 
 struct dz_disk;
 
+/* The directory of its files: `<cache_dir>/deltazero.<uid>.<layout major>`.  0 or -EINVAL. */
+int dz_disk_dir(const struct dz_config *cfg, char *dir, size_t size);
 /*
- * Opens the slab files of the cache directory (creating and preallocating them
- * when `seg->is_new`, and replaying the journals then).  *out is NULL and 0 is
- * returned when there is no disk tier (configured off, or it cannot work here:
- * one log line).  -ENOMEM otherwise.
+ * Bytes that the tier of a new segment should have: as configured, or a quarter
+ * of what is free there (our own slab files count as free; the directory need
+ * not exist), at most 1 TiB; 0 for none.
+ */
+uint64_t dz_disk_budget(const struct dz_config *cfg);
+
+/*
+ * Opens the slab files of the cache directory; whoever of a new segment comes
+ * first creates and preallocates them and replays the journals, others wait for
+ * that (5 s at most).  *out is NULL and 0 is returned when there is no disk tier
+ * (configured off, or it cannot work here: one log line).  -ENOMEM otherwise.
+ * The segment's member number may be set later.
  */
 int dz_disk_open(struct dz_disk **out, struct dz_seg *seg, const struct dz_config *cfg,
 		 const struct dz_log *log);
 void dz_disk_close(struct dz_disk *disk);
+/* Neither off nor broken.  When it is not, every slot of the disk is a miss. */
+bool dz_disk_is_on(const struct dz_disk *disk);
+/* Is `fd` one of ours? */
+bool dz_disk_owns_fd(const struct dz_disk *disk, int fd);
 
 /*
  * Prepares *io to read [off, off + len) of the block in disk slot `slot` into
  * `buf` (4096-aligned, room for len rounded out to pages on both sides);
- * *skip is where byte `off` will be in buf.
+ * *skip is where byte `off` will be in buf.  The first use of a slab file opens
+ * it.  When that or the slot is bad, the I/O fails and its check says -ESTALE.
  */
 void dz_disk_prep_read(const struct dz_disk *disk, uint32_t slot, uint32_t off, uint32_t len,
 		       void *buf, struct dz_io *io, uint32_t *skip);
 /*
  * After the I/O: were these the bytes of `key`?  Re-checks ctl against `ctl`
- * (as dz_index_find gave it).  0, or -ESTALE the slot has another tenant,
- * or the I/O's error (which may switch the tier off).
+ * (as dz_index_find gave it).  0, or -ESTALE the slot has another tenant, is
+ * being written, or its file could not be opened: a miss; or the I/O's error
+ * (which may switch the tier off).
  */
 int dz_disk_check_read(const struct dz_disk *disk, uint32_t slot, uint64_t ctl, struct dz_io *io);
 /* Is the block still unverified (replayed)?  Then it must be read whole and checked first. */
@@ -54,5 +75,17 @@ int dz_disk_verify(const struct dz_disk *disk, uint32_t slot, uint64_t ctl, cons
  */
 int dz_disk_write(struct dz_disk *disk, struct dz_key key, const void *data, uint32_t len,
 		  uint32_t group, uint32_t kind);
+
+/*
+ * After the death of a member that was writing `slot`: returns once none of its
+ * writes can land any more (a killed process's I/O still does, for a while).
+ * 0; -EOPNOTSUPP, -errno: not proved, the slot must stay in quarantine.
+ */
+int dz_disk_barrier(struct dz_disk *disk, uint32_t slot);
+/*
+ * For every slot of a dead member (state filling, owner `member`): quarantine,
+ * barrier, free.  Returns how many were freed.
+ */
+uint32_t dz_disk_recover(struct dz_disk *disk, uint32_t member);
 
 #endif

@@ -1,0 +1,482 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Blocks on the disk.
+ *
+ * A write: is it there, and does the policy want it?  Take a slot (evicting);
+ * write the bytes; append to the journal; publish; make it findable.  Killed
+ * before the journal: the space is free again once recovery knows that the
+ * device has stopped writing (dz_disk_recover).  Killed after it: the block is
+ * found by the next replay.
+ *
+ * A read: where is it (prep), read, is it still that block (check)?  A place may
+ * be evicted and written again while it is read: the generation in the slot's
+ * word changes before the first new byte is written, so the check after the I/O
+ * sees it.  A replayed block counts as unverified until its CRC was right once.
+ */
+#include "cache/disk.h"
+
+#include "cache/disk_priv.h"
+#include "cache/evict.h"
+#include "cache/journal.h"
+#include "cache/slabs.h"
+#include "cache/sys.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+
+/* A journal is rewritten when it is four times what lives, but not below this. */
+#define JOURNAL_MIN_BYTES (4 * DZ_MIB)
+
+/* ---- open: claim or join, replay ---- */
+
+int dz_disk_dir(const struct dz_config *cfg, char *dir, size_t size)
+{
+	int n = snprintf(dir, size, "%s/deltazero.%u.%d", cfg->cache_dir,
+			 (unsigned int)dz_sys_0(SYS_geteuid), DZ_LAYOUT_MAJOR);
+
+	return cfg->cache_dir[0] != '/' || n < 0 || (size_t)n >= size ? -EINVAL : 0;
+}
+
+/* The struct and its arrays, one mapping. */
+struct disk_memory {
+	struct dz_disk disk;
+	_Atomic int fds[DZ_DISK_FILES];
+	_Atomic uint64_t ids[DZ_DISK_FILES];
+	_Atomic bool is_broken;
+};
+
+static struct dz_disk *disk_new(struct dz_seg *seg, const struct dz_log *log)
+{
+	struct disk_memory *m;
+	void *mem;
+
+	if (dz_sys_mmap(&mem, NULL, sizeof(*m), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+			-1, 0) < 0)
+		return NULL;
+	m = mem;
+	for (uint32_t i = 0; i < DZ_DISK_FILES; i++)
+		atomic_init(&m->fds[i], -1);
+	m->disk.fds = m->fds;
+	m->disk.ids = m->ids;
+	m->disk.is_broken = &m->is_broken;
+	m->disk.seg = seg;
+	m->disk.log = log;
+	m->disk.lock_fd = -1;
+	return &m->disk;
+}
+
+void dz_disk_close(struct dz_disk *disk)
+{
+	if (!disk)
+		return;
+	for (uint32_t i = 0; i < DZ_DISK_FILES; i++) {
+		int fd = atomic_load_explicit(&disk->fds[i], memory_order_relaxed);
+
+		if (fd >= 0 && dz_disk_fd_is_ours(disk, i, fd))
+			dz_sys_close(fd);
+	}
+	if (disk->lock_fd >= 0)
+		dz_sys_close(disk->lock_fd);
+	dz_sys_munmap(disk, sizeof(struct disk_memory));
+}
+
+struct disk_replay {
+	const struct dz_disk *disk;
+	const uint64_t *old_bytes;
+	uint64_t n_blocks;
+};
+
+static void slot_describe(struct dz_slot *s, const struct dz_jrec *rec, uint32_t kind,
+			  uint32_t tick)
+{
+	uint32_t pieces = (uint32_t)dz_div_up(rec->len, DZ_PIECE_BYTES);
+
+	atomic_store_explicit(&s->key_lo, rec->key_lo, memory_order_relaxed);
+	atomic_store_explicit(&s->key_hi, rec->key_hi, memory_order_relaxed);
+	atomic_store_explicit(&s->len, rec->len, memory_order_relaxed);
+	atomic_store_explicit(&s->valid, (1u << pieces) - 1, memory_order_relaxed);
+	atomic_store_explicit(&s->crc, rec->crc, memory_order_relaxed);
+	atomic_store_explicit(&s->group, rec->group, memory_order_relaxed);
+	atomic_store_explicit(&s->tick, tick, memory_order_relaxed);
+	atomic_store_explicit(&s->stamp_ms, 0, memory_order_relaxed);
+	atomic_store_explicit(&s->kind, kind, memory_order_relaxed);
+}
+
+/* Fits it into this tier, and were there bytes at that place? */
+static bool replay_is_possible(const struct disk_replay *r, const struct dz_jrec *rec)
+{
+	uint64_t pages = dz_class_pages(rec->len);
+	uint64_t end = dz_disk_off_of(rec->page) + pages * DZ_PAGE;
+
+	if (rec->len == 0 || rec->len > DZ_BLOCK_BYTES || (rec->key_lo | rec->key_hi) == 0 ||
+	    rec->kind < DZ_KIND_DATA || rec->kind > DZ_KIND_ATTR)
+		return false;
+	if (rec->page / DZ_SLAB_PAGES >= r->disk->seg->n_disk_slabs ||
+	    rec->page % DZ_SLAB_PAGES + pages > DZ_SLAB_PAGES)
+		return false;
+	return end <= r->old_bytes[dz_disk_file_of(rec->page)];
+}
+
+/* One record, newest first: kept when its place and its key are still nobody's. */
+static bool replay_record(void *ctx, const struct dz_jrec *rec)
+{
+	struct disk_replay *r = ctx;
+	const struct dz_seg *seg = r->disk->seg;
+	struct dz_key key = { rec->key_lo, rec->key_hi };
+	uint64_t ctl, now;
+	uint32_t slot;
+
+	if (!replay_is_possible(r, rec))
+		return false;
+	slot = dz_slot_take(seg, DZ_TIER_DISK, rec->page, rec->len, seg->member, &ctl);
+	if (slot == DZ_NONE)
+		return false;
+	slot_describe(&seg->disk_slots[slot], rec, rec->kind | DZ_SLOT_UNVERIFIED, 0);
+	if (!dz_slot_publish(seg, DZ_TIER_DISK, slot, ctl, &now))
+		return false;
+	if (dz_index_insert(seg, key, DZ_TIER_DISK, slot, DZ_NONE) < 0) {
+		dz_slot_evict(seg, DZ_TIER_DISK, slot);
+		return false;
+	}
+	r->n_blocks++;
+	return true;
+}
+
+/* Raises the counter, so that new records win over all that are on the disk. */
+static void replay_set_seq(const struct dz_seg *seg, uint64_t last)
+{
+	uint64_t seq = atomic_load_explicit(&seg->hdr->journal_seq, memory_order_relaxed);
+
+	while (seq < last && !atomic_compare_exchange_weak(&seg->hdr->journal_seq, &seq, last))
+		;
+}
+
+static int disk_replay(struct dz_disk *disk, const uint64_t *old_bytes)
+{
+	struct disk_replay r = { .disk = disk, .old_bytes = old_bytes };
+	uint64_t last, begin_ns = dz_now_ns();
+	int ret = dz_journal_replay(disk->dir, replay_record, &r, &last);
+
+	replay_set_seq(disk->seg, last);
+	if (ret < 0) {
+		dz_warn(disk->log, "disk tier %s: journals: %s: starting empty", disk->dir,
+			dz_strerror(ret));
+		dz_journal_remove(disk->dir);
+	}
+	dz_info(disk->log, "disk tier %s: %llu blocks of an earlier run, replayed in %llu ms",
+		disk->dir, (unsigned long long)r.n_blocks,
+		(unsigned long long)((dz_now_ns() - begin_ns) / 1000000));
+	return dz_disk_claimed(disk);
+}
+
+int dz_disk_open(struct dz_disk **out, struct dz_seg *seg, const struct dz_config *cfg,
+		 const struct dz_log *log)
+{
+	uint64_t old_bytes[DZ_DISK_FILES];
+	struct dz_disk *disk;
+	int ret;
+
+	*out = NULL;
+	if (cfg->disk_bytes == DZ_SIZE_NONE || seg->n_disk_slabs == 0 || seg->is_private ||
+	    atomic_load_explicit(&seg->hdr->disk_off, memory_order_relaxed))
+		return 0;
+	disk = disk_new(seg, log);
+	if (!disk)
+		return -ENOMEM;
+	ret = dz_disk_dir(cfg, disk->dir, sizeof(disk->dir));
+	if (ret == 0)
+		ret = dz_disk_claim(disk, old_bytes);
+	if (ret == 1)
+		ret = disk_replay(disk, old_bytes);
+	if (ret == 0) {
+		*out = disk;
+		return 0;
+	}
+	/* The segment knows its lock: the others have a tier, only we have not. */
+	dz_disk_switch_off(disk, "slab files", ret, ret != -EXDEV && ret != -EMFILE);
+	dz_disk_close(disk);
+	return 0;
+}
+
+bool dz_disk_is_on(const struct dz_disk *disk)
+{
+	return disk && !atomic_load_explicit(&disk->seg->hdr->disk_off, memory_order_relaxed) &&
+	       !atomic_load_explicit(disk->is_broken, memory_order_relaxed);
+}
+
+bool dz_disk_owns_fd(const struct dz_disk *disk, int fd)
+{
+	if (!disk || fd < 0)
+		return false;
+	for (uint32_t i = 0; i < DZ_DISK_FILES; i++) {
+		if (atomic_load_explicit(&disk->fds[i], memory_order_relaxed) == fd)
+			return true;
+	}
+	return fd == disk->lock_fd;
+}
+
+/* ---- read ---- */
+
+void dz_disk_prep_read(const struct dz_disk *disk, uint32_t slot, uint32_t off, uint32_t len,
+		       void *buf, struct dz_io *io, uint32_t *skip)
+{
+	const struct dz_seg *seg = disk->seg;
+	uint32_t page, begin = off & ~(DZ_PAGE - 1);
+	uint64_t end = dz_round_up((uint64_t)off + len, DZ_PAGE);
+
+	*skip = off - begin;
+	*io = (struct dz_io){ .fd = -1, .buf = buf, .len = (uint32_t)(end - begin) };
+	if (slot >= seg->n_disk_slots || !dz_disk_is_on(disk))
+		return;
+	page = atomic_load_explicit(&seg->disk_slots[slot].page, memory_order_relaxed);
+	if (page / DZ_SLAB_PAGES >= seg->n_disk_slabs ||
+	    page % DZ_SLAB_PAGES * (uint64_t)DZ_PAGE + end > DZ_MIB)
+		return;
+	io->off = dz_disk_off_of(page) + begin;
+	io->fd = dz_disk_fd(disk, dz_disk_file_of(page));
+}
+
+static uint32_t file_of_fd(const struct dz_disk *disk, int fd)
+{
+	uint32_t i = 0;
+
+	while (i < DZ_DISK_FILES && atomic_load_explicit(&disk->fds[i], memory_order_relaxed) != fd)
+		i++;
+	return i;
+}
+
+/* An error of the device or the file system ends the tier; one of this process its own. */
+static int disk_failed(const struct dz_disk *disk, const char *what, int err)
+{
+	dz_disk_switch_off(disk, what, err,
+			   err != -EBADF && err != -EINVAL && err != -EFAULT && err != -ENOMEM &&
+				   err != -EMFILE && err != -ENFILE);
+	return err;
+}
+
+int dz_disk_check_read(const struct dz_disk *disk, uint32_t slot, uint64_t ctl, struct dz_io *io)
+{
+	uint32_t file = file_of_fd(disk, io->fd);
+
+	if (io->fd < 0 || slot >= disk->seg->n_disk_slots)
+		return -ESTALE;
+	/* The program may have closed our descriptor, and opened a file of its own there. */
+	if (file == DZ_DISK_FILES || !dz_disk_fd_is_ours(disk, file, io->fd))
+		return disk_failed(disk, "read", -EBADF);
+	if (io->res < 0)
+		return disk_failed(disk, "read", io->res);
+	if ((uint32_t)io->res != io->len)
+		return disk_failed(disk, "read", -EIO);
+	/* Orders the device's bytes before the look at the word: who evicts changes it first. */
+	atomic_thread_fence(memory_order_acquire);
+	if (dz_ctl_state(ctl) != DZ_SLOT_READY ||
+	    atomic_load_explicit(&disk->seg->disk_slots[slot].ctl, memory_order_relaxed) != ctl)
+		return -ESTALE;
+	return 0;
+}
+
+bool dz_disk_is_unverified(const struct dz_disk *disk, uint32_t slot)
+{
+	return slot < disk->seg->n_disk_slots &&
+	       atomic_load_explicit(&disk->seg->disk_slots[slot].kind, memory_order_relaxed) &
+		       DZ_SLOT_UNVERIFIED;
+}
+
+int dz_disk_verify(const struct dz_disk *disk, uint32_t slot, uint64_t ctl, const void *data)
+{
+	struct dz_slot *s;
+	uint32_t len, crc;
+
+	if (slot >= disk->seg->n_disk_slots)
+		return -EILSEQ;
+	s = &disk->seg->disk_slots[slot];
+	len = atomic_load_explicit(&s->len, memory_order_relaxed);
+	crc = atomic_load_explicit(&s->crc, memory_order_relaxed);
+	/* Len and crc are this tenant's if the word has not changed since. */
+	atomic_thread_fence(memory_order_acquire);
+	if (atomic_load_explicit(&s->ctl, memory_order_relaxed) != ctl || len > DZ_BLOCK_BYTES)
+		return -EILSEQ;
+	if (dz_crc32c(0, data, len) == crc) {
+		/* A later tenant was written by this run: clearing its bit is right, too. */
+		atomic_fetch_and(&s->kind, ~DZ_SLOT_UNVERIFIED);
+		return 0;
+	}
+	dz_info(disk->log, "disk tier %s: a block of an earlier run fails its checksum: dropped",
+		disk->dir);
+	dz_slot_evict(disk->seg, DZ_TIER_DISK, slot);
+	return -EILSEQ;
+}
+
+/* ---- write ---- */
+
+/* The bytes, up to the end of their last page. */
+static int write_bytes(const struct dz_disk *disk, uint32_t page, const void *data, uint32_t len)
+{
+	uint64_t left = dz_round_up(len, DZ_PAGE), off = dz_disk_off_of(page);
+	uint32_t file = dz_disk_file_of(page);
+	const uint8_t *p = data;
+	int fd = dz_disk_fd(disk, file);
+
+	if (fd < 0)
+		return fd;
+	/* Never into a file of the program that has got our number. */
+	if (!dz_disk_fd_is_ours(disk, file, fd))
+		return -EBADF;
+	while (left > 0) {
+		ssize_t n = dz_sys_pwrite(fd, p, left, off);
+
+		if (n == -EINTR || n == -EAGAIN)
+			continue;
+		if (n <= 0)
+			return n == 0 ? -EIO : (int)n;
+		p += n;
+		off += (uint64_t)n;
+		left -= (uint64_t)n;
+	}
+	return 0;
+}
+
+/* Is what the record says still so? */
+static bool record_is_live(void *ctx, const struct dz_jrec *rec)
+{
+	const struct dz_seg *seg = ctx;
+	const struct dz_slot *s;
+	uint32_t slot;
+
+	if (rec->page / DZ_SLAB_PAGES >= seg->n_disk_slabs)
+		return false;
+	slot = atomic_load_explicit(&seg->disk_map[rec->page], memory_order_relaxed) - 1;
+	if (slot >= seg->n_disk_slots)
+		return false;
+	s = &seg->disk_slots[slot];
+	return dz_ctl_state(atomic_load_explicit(&s->ctl, memory_order_acquire)) == DZ_SLOT_READY &&
+	       atomic_load_explicit(&s->page, memory_order_relaxed) == rec->page &&
+	       atomic_load_explicit(&s->key_lo, memory_order_relaxed) == rec->key_lo &&
+	       atomic_load_explicit(&s->key_hi, memory_order_relaxed) == rec->key_hi &&
+	       atomic_load_explicit(&s->crc, memory_order_relaxed) == rec->crc;
+}
+
+/* Appends, and rewrites a journal that has grown far beyond what lives. */
+static int write_journal(const struct dz_disk *disk, struct dz_jrec *rec)
+{
+	struct dz_seg *seg = disk->seg;
+	uint64_t live = atomic_load_explicit(&seg->hdr->chunks[DZ_TIER_DISK], memory_order_relaxed);
+	int64_t size;
+
+	rec->seq = atomic_fetch_add(&seg->hdr->journal_seq, 1) + 1;
+	dz_jrec_seal(rec);
+	size = dz_journal_append(disk->dir, seg->member, rec);
+	if (size < 0)
+		return (int)size;
+	/* Of several threads one renames; a failure leaves a long journal. */
+	if ((uint64_t)size > dz_max_u64(JOURNAL_MIN_BYTES, live * 4 * sizeof(*rec)))
+		dz_journal_compact(disk->dir, seg->member, rec->seq, record_is_live, seg);
+	return 0;
+}
+
+/* Ready, then findable.  The slot is the index's from here on. */
+static int write_publish(const struct dz_disk *disk, uint32_t slot, uint64_t ctl, struct dz_key key)
+{
+	const struct dz_seg *seg = disk->seg;
+	uint64_t now;
+	int ret;
+
+	if (!dz_slot_publish(seg, DZ_TIER_DISK, slot, ctl, &now))
+		return -ESTALE;
+	ret = dz_index_insert(seg, key, DZ_TIER_DISK, slot, DZ_NONE);
+	if (ret < 0)
+		dz_slot_evict(seg, DZ_TIER_DISK, slot);
+	else
+		dz_evict_filled(seg, DZ_TIER_DISK, slot);
+	return ret;
+}
+
+int dz_disk_write(struct dz_disk *disk, struct dz_key key, const void *data, uint32_t len,
+		  uint32_t group, uint32_t kind)
+{
+	struct dz_seg *seg = disk->seg;
+	struct dz_jrec rec = { .key_lo = key.lo, .key_hi = key.hi, .len = len, .group = group };
+	uint64_t ctl;
+	uint32_t slot;
+	int ret;
+
+	if (len == 0 || len > DZ_BLOCK_BYTES || seg->member == DZ_NONE)
+		return -EINVAL;
+	if (!dz_disk_is_on(disk))
+		return -ENODEV;
+	if (dz_index_find(seg, key, DZ_TIER_DISK, &ctl) != DZ_NONE)
+		return -EEXIST;
+	if (!dz_evict_admits(seg, DZ_TIER_DISK, key, group))
+		return -EAGAIN;
+	slot = dz_slot_alloc(seg, DZ_TIER_DISK, len, seg->member, &ctl);
+	if (slot == DZ_NONE)
+		return -EAGAIN;
+	rec.page = atomic_load_explicit(&seg->disk_slots[slot].page, memory_order_relaxed);
+	rec.kind = kind;
+	rec.crc = dz_crc32c(0, data, len);
+	ret = write_bytes(disk, rec.page, data, len);
+	if (ret == 0)
+		ret = write_journal(disk, &rec);
+	if (ret < 0) {
+		dz_slot_discard(seg, DZ_TIER_DISK, slot, ctl);
+		return disk_failed(disk, "write", ret);
+	}
+	slot_describe(&seg->disk_slots[slot], &rec, kind,
+		      atomic_load_explicit(&seg->hdr->tick, memory_order_relaxed));
+	return write_publish(disk, slot, ctl, key);
+}
+
+/* ---- after a death ---- */
+
+int dz_disk_barrier(struct dz_disk *disk, uint32_t slot)
+{
+	uint32_t page;
+
+	if (slot >= disk->seg->n_disk_slots)
+		return -EINVAL;
+	page = atomic_load_explicit(&disk->seg->disk_slots[slot].page, memory_order_relaxed);
+	if (page / DZ_SLAB_PAGES >= disk->seg->n_disk_slabs)
+		return -EINVAL;
+	return dz_disk_barrier_file(disk, dz_disk_file_of(page));
+}
+
+/* filling -> quarantine; true when the slot is in quarantine, by whomever. */
+static bool recover_quarantine(struct dz_slot *s, uint32_t member)
+{
+	uint64_t ctl = atomic_load_explicit(&s->ctl, memory_order_acquire);
+
+	if (dz_ctl_owner(ctl) != member)
+		return false;
+	if (dz_ctl_state(ctl) == DZ_SLOT_QUARANTINE)
+		return true;
+	return dz_ctl_state(ctl) == DZ_SLOT_FILLING &&
+	       atomic_compare_exchange_strong(&s->ctl, &ctl,
+					      dz_ctl(dz_ctl_gen(ctl), member, DZ_SLOT_QUARANTINE));
+}
+
+uint32_t dz_disk_recover(struct dz_disk *disk, uint32_t member)
+{
+	struct dz_seg *seg = disk->seg;
+	int barrier[DZ_DISK_FILES];
+	uint32_t freed = 0;
+
+	for (uint32_t i = 0; i < DZ_DISK_FILES; i++)
+		barrier[i] = 1; /* not yet */
+	for (uint32_t i = 0; i < seg->n_disk_slots; i++) {
+		struct dz_slot *s = &seg->disk_slots[i];
+		uint32_t file;
+		uint64_t ctl;
+
+		if (!recover_quarantine(s, member))
+			continue;
+		file = dz_disk_file_of(atomic_load_explicit(&s->page, memory_order_relaxed));
+		if (barrier[file] > 0)
+			barrier[file] = dz_disk_barrier(disk, i);
+		ctl = atomic_load_explicit(&s->ctl, memory_order_acquire);
+		if (barrier[file] == 0 && dz_ctl_state(ctl) == DZ_SLOT_QUARANTINE)
+			freed += dz_slot_discard(seg, DZ_TIER_DISK, i, ctl);
+	}
+	return freed;
+}
