@@ -19,6 +19,7 @@
 
 #include "shim/dir.h"
 #include "shim/hooks.h"
+#include "shim/opath.h"
 
 #define SNAPSHOTS     32
 #define SNAPSHOT_BUSY UINT64_MAX
@@ -187,6 +188,8 @@ ssize_t dz_dir_getdents(dz_fh fh, void *buf, size_t len)
 	uint64_t pos = (uint64_t)at;
 	ssize_t ret;
 
+	if (dz_is_opath(fh))
+		return -EBADF;
 	if (at < 0)
 		return (ssize_t)at;
 	/* From the start the kernel shows what is there now. */

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "shim/hooks.h"
+#include "shim/opath.h"
 #include "shim/real.h"
 
 #define MAPS	 4096
@@ -175,7 +176,8 @@ DZ_DOOR(void *, mmap, void *addr, size_t len, int prot, int flags, int fd, off_t
 			map_forget(addr, len);
 		return (void *)dz_ret(dz_sys_6(SYS_mmap, addr, len, prot, flags, fd, off));
 	}
-	dz_done(DZ_CALL_mmap, map_file(fh, &where, prot, flags, off, &out));
+	dz_done(DZ_CALL_mmap,
+		dz_is_opath(fh) ? -EBADF : map_file(fh, &where, prot, flags, off, &out));
 	return out;
 }
 

@@ -260,15 +260,11 @@ static int stream_reopen(const struct dz_path *p, const char *path, const char *
 	return ret;
 }
 
-void dz_stdio_adopt_stdin(void)
+FILE *dz_stdio_wrap(int fd, const char *mode)
 {
 	FILE *fp;
 
-	if (!dz_fd_get(STDIN_FILENO) || !stdin || stdin->_fileno != STDIN_FILENO ||
-	    stream_of(stdin) || stdin->_IO_read_ptr != stdin->_IO_read_end)
-		return;
-	if (stream_over(STDIN_FILENO, &fp) == 0)
-		stdin = fp;
+	return stream_fdopen(fd, dz_fd_get(fd), mode, &fp) < 0 ? NULL : fp;
 }
 
 DZ_DOOR(FILE *, fopen, const char *path, const char *mode)

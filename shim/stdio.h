@@ -7,9 +7,9 @@
 
 #include <stdio.h>
 
-/* The program was born with, or has just put, an open file of ours on descriptor 0: `stdin` reads
- * it from now on.  Allocates; not for a vfork child or a signal handler. */
-void dz_stdio_adopt_stdin(void);
+/* A stream over a descriptor of ours, which fclose closes; NULL when there is no memory, or when
+ * `mode` asks for more than the descriptor can.  Allocates: not in a signal handler. */
+FILE *dz_stdio_wrap(int fd, const char *mode);
 /* Is it a stream that fopen or fdopen made over a mount? */
 bool dz_stdio_is_ours(FILE *fp);
 
