@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.parse
 
 TOP = os.environ.get("DZ_TOP") or os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BUILD = os.environ.get("DZ_BUILD") or os.path.join(TOP, "build")
@@ -163,9 +164,16 @@ def upload(url, env):
     if subprocess.run([DZ, "ls", last + sas], env=env, stdout=subprocess.DEVNULL,
                       stderr=subprocess.DEVNULL).returncode == 0:
         return
+    plain = urllib.parse.urlsplit(url.split("?")[0])
+    parts = plain.path.strip("/").split("/")
+    # http://HOST:PORT/ACCOUNT/CONTAINER has the account in its path.
+    n = 0 if plain.hostname.endswith(".net") else 1
+    account_url = f"{plain.scheme}://{plain.netloc}" + "".join("/" + part for part in parts[:n])
     print(f"uploading the dataset to {url.split('?')[0]}", flush=True)
-    subprocess.run([PYTHON, os.path.join(TOP, "tests", "tools", "putblob.py"), url,
-                    os.path.join(WORK, "blobs", "data")], env=env, check=True)
+    put = [PYTHON, os.path.join(TOP, "tests", "tools", "putblob.py"), "--url", account_url]
+    subprocess.run(put + ["create", parts[n]], env=env, check=True)
+    subprocess.run(put + ["put-tree", parts[n], os.path.join(WORK, "blobs", "data")] +
+                   (["/".join(parts[n + 1:])] if parts[n + 1:] else []), env=env, check=True)
 
 
 def demo(url, env):

@@ -10,7 +10,7 @@ for header in $(git ls-files '*.h'); do
 done
 for lang in c++ c; do
 	command -v g++ >/dev/null || [ $lang = c ] || continue
-	echo '#include "include/deltazero.h"' |
+	printf '%s\n' '#include "include/deltazero.h"' 'extern int dz_not_empty;' |
 		${CC:-gcc} -I. -Wall -Wextra -Wpedantic -Werror -fsyntax-only -x $lang - || ret=1
 done
 exit $ret
