@@ -49,6 +49,8 @@ static const struct error {
 	  "The condition specified using HTTP conditional header(s) is not met." },
 	{ "InvalidRange", 416,
 	  "The range specified is invalid for the current size of the resource." },
+	{ "UnsatisfiableCondition", 400,
+	  "The request includes an unsatisfiable condition for this operation." },
 	{ "InvalidUri", 400, "The requested URI does not represent any resource on the server." },
 	{ "InvalidInput", 400, "One of the request inputs is not valid." },
 	{ "InvalidHeaderValue", 400,

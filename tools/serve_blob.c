@@ -48,7 +48,9 @@ static bool etag_in(const char *list, const char *etag)
 /* A read that need not be repeated is 304, a write that must not happen 412. */
 static bool refuse_none_match(struct serve_call *call, bool is_write, const char *none_match)
 {
-	if (!is_write)
+	if (!is_write && strcmp(none_match, "*") == 0)
+		serve_error(call, "UnsatisfiableCondition");
+	else if (!is_write)
 		serve_error_status(call, 304, "ConditionNotMet");
 	else if (strcmp(none_match, "*") == 0)
 		serve_error(call, "BlobAlreadyExists");

@@ -5,7 +5,7 @@
  * locked.
  *
  *     HEAD -> BODY -> WAIT -> SEND -> HEAD ...
- *                       \        \-> DRAIN -> closed by RST
+ *                       \        \-> DRAIN -> closed, by FIN or RST
  *                        \-> STALL
  *
  * HEAD reads until a request's head is complete, BODY feeds the request body to
@@ -134,6 +134,7 @@ static struct conn *conn_new(struct serve_worker *w, int fd, uint64_t number)
 	c->fd = fd;
 	c->number = number;
 	c->call = (struct serve_call){ .srv = w->srv, .tmp_fd = -1, .res = { .file_fd = -1 } };
+	serve_fault_clear(&c->call.fault);
 	return c;
 }
 
@@ -380,7 +381,7 @@ static ssize_t send_memory(struct conn *c, uint64_t allowed)
 			      : res->body.len - (size_t)c->body_sent;
 	struct iovec iov[2] = {
 		{ c->out.data + c->out_sent, c->out.len - c->out_sent },
-		{ res->body.data + (have ? c->body_sent : 0), (size_t)dz_min_u64(have, allowed) },
+		{ have ? res->body.data + c->body_sent : NULL, (size_t)dz_min_u64(have, allowed) },
 	};
 	struct msghdr msg = { .msg_iov = iov, .msg_iovlen = 2 };
 	bool has_more = c->body_bytes - c->body_sent > iov[1].iov_len;
@@ -435,13 +436,13 @@ static enum verdict end_answer(struct conn *c)
 
 	serve_log(&c->call, c->number, c->body_sent, c->start_ns);
 	serve_call_reset(&c->call);
-	if (c->has_rst) {
+	if (c->has_rst || c->has_early_end || !keep_alive) {
 		c->state = ST_DRAIN;
 		c->send_ns = serve_now_ns();
+		if (!c->has_rst)
+			shutdown(c->fd, SHUT_WR);
 		return V_AGAIN;
 	}
-	if (!keep_alive || c->has_early_end)
-		return V_CLOSE;
 	memmove(c->in, c->in + c->head_bytes, c->in_len - c->head_bytes);
 	c->in_len -= c->head_bytes;
 	c->head_bytes = 0;
@@ -473,13 +474,29 @@ static enum verdict send_answer(struct conn *c)
 	return end_answer(c);
 }
 
-/* A RST would overtake what the socket still holds: wait until the client has it. */
+/* Does the client still have to take something, or to give something? */
+static bool is_drained(struct conn *c)
+{
+	int unsent = 0;
+	ssize_t n;
+
+	if (c->has_rst)
+		return ioctl(c->fd, SIOCOUTQ, &unsent) < 0 || unsent == 0;
+	do
+		n = recv(c->fd, c->worker->scratch, SCRATCH, 0);
+	while (n > 0);
+	return n == 0 || errno != EAGAIN;
+}
+
+/*
+ * A RST overtakes what the socket still holds, and bytes that nobody has read
+ * turn a close into a RST: the end waits for the client, for a time.
+ */
 static enum verdict drain(struct conn *c)
 {
 	uint64_t now = serve_now_ns();
-	int unsent = 0;
 
-	if (ioctl(c->fd, SIOCOUTQ, &unsent) < 0 || unsent == 0 || now - c->send_ns > DRAIN_MAX_NS)
+	if (now - c->send_ns > DRAIN_MAX_NS || is_drained(c))
 		return V_CLOSE;
 	c->due = now + NS_PER_MS;
 	return V_TIMER;

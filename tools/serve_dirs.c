@@ -145,7 +145,8 @@ static int read_names(struct serve *srv, const char *path, struct serve_dir *dir
 		if (kind == 'd' && ret == 0)
 			ret = add_name(dir, e->d_name, true);
 	}
-	qsort(dir->names, dir->n_names, sizeof(*dir->names), by_bytes);
+	if (dir->n_names > 0)
+		qsort(dir->names, dir->n_names, sizeof(*dir->names), by_bytes);
 	return ret;
 }
 
