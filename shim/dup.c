@@ -10,6 +10,7 @@
 #define DZ_IN_dup 1
 #include "shim/hooks.h"
 #include "shim/real.h"
+#include "shim/stdin.h"
 
 #include <fcntl.h>
 #include <linux/close_range.h>
@@ -102,10 +103,14 @@ static int enter(int fd, int copy)
 
 	if (copy >= 0 && (fh || dz_fd_get(copy)))
 		r = dz_fd_set(copy, fh);
-	if (r >= 0)
-		return copy;
-	dz_sys_close(copy);
-	return r;
+	if (r < 0) {
+		dz_sys_close(copy);
+		return r;
+	}
+	/* Libc's stream reads inside libc; its pointer can be set to one that does not. */
+	if (copy == 0 && fh && !dz_in_vfork_child())
+		dz_stdin_adopt();
+	return copy;
 }
 
 static long answer(enum dz_call call, int fd, long r)

@@ -85,7 +85,8 @@ __attribute__((constructor(101))) static void init(int argc, char **argv, char *
 	dz_env_keep(envp);
 	dz_cwd_start(dz_config_env(envp, "DELTAZERO_CWD"));
 	dz_fd_adopt_all();
-	dz_stdin_start();
+	if (dz_fd_get(0))
+		dz_stdin_adopt();
 }
 
 static void attach_lock_take(void)

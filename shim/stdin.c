@@ -1,16 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 #include "shim/stdin.h"
 
-#include "shim/fdtab.h"
 #include "shim/stdio.h"
 
-#include <stdio.h>
-
-void dz_stdin_start(void)
+void dz_stdin_adopt(void)
 {
 	FILE *f;
 
-	if (!dz_fd_get(0))
+	/* One stream of ours does for every file that comes to stand there. */
+	if (dz_stdio_is_ours(stdin))
 		return;
 	f = dz_stdio_wrap(0, "r");
 	if (f)
