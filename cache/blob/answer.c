@@ -211,6 +211,10 @@ static int check_whole(const struct dz_answer *a, uint64_t off, uint64_t end, ui
 
 static int check_part(const struct dz_answer *a, uint64_t off, uint64_t end, uint64_t *stop)
 {
+	/* Azurite's way to say 416 to a range that begins at the very end. */
+	if (a->is_range_known && a->first == off && a->total == off && a->last + 1 == off &&
+	    a->has_length && a->length == 0)
+		return -ERANGE;
 	if (!a->is_range_known || a->first != off || a->last < a->first || a->last >= a->total)
 		return -EPROTO;
 	if (a->last + 1 != dz_min_u64(end, a->total))

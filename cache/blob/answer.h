@@ -36,7 +36,8 @@ void dz_answer_finish(struct dz_answer *a);
  * Is this the answer to a GET of bytes [off, end), which began after an earlier
  * try that left `known` (NULL: the first try)?  `etag` is what was pinned, or "".
  * Returns 0 with *stop one past the last byte that will come; -ESTALE when the
- * blob is another one; -EPROTO when the answer contradicts itself or the request.
+ * blob is another one; -ERANGE when it ends before `off`; -EPROTO when the answer contradicts
+ * itself or the request.
  */
 int dz_answer_check_get(const struct dz_answer *a, uint64_t off, uint64_t end, const char *etag,
 			const struct dz_blob_res *known, uint64_t *stop);

@@ -145,6 +145,24 @@ static bool may_log(struct dz_blob *b)
 	return false;
 }
 
+/* `se` of a SAS is a date and perhaps a time, such as 2026-11-23T09%3A00%3A00Z. */
+static bool has_expired(const char *sas)
+{
+	time_t now = (time_t)(dz_wall_ms() / 1000);
+	char day[32];
+	struct tm tm;
+
+	while (strncmp(sas, "se=", 3) != 0) {
+		sas = strchr(sas, '&');
+		if (!sas++)
+			return false;
+	}
+	gmtime_r(&now, &tm);
+	strftime(day, sizeof(day),
+		 strcasestr(sas, "%3A") ? "%Y-%m-%dT%H%%3A%M%%3A%S" : "%Y-%m-%dT%H:%M:%S", &tm);
+	return strncasecmp(sas + 3, day, dz_min_u64(strcspn(sas + 3, "&Z"), strlen(day))) < 0;
+}
+
 /* What a person can do about it; "" when the error speaks for itself. */
 static const char *advice(const struct op *op, int err, char *text, size_t cap)
 {
@@ -159,6 +177,8 @@ static const char *advice(const struct op *op, int err, char *text, size_t cap)
 		snprintf(text, cap, "; this machine's clock is %lld s off", (long long)-skew);
 		return text;
 	}
+	if (op->cred.kind == DZ_CRED_SAS && has_expired(op->cred.sas))
+		return "; the SAS has expired";
 	if (strcmp(a->code, "AuthorizationPermissionMismatch") == 0)
 		return op->cred.kind == DZ_CRED_SAS ? "; the SAS needs read and list (sp=rl)"
 						    : "; the identity needs the role Storage Blob "
@@ -166,7 +186,7 @@ static const char *advice(const struct op *op, int err, char *text, size_t cap)
 						      "takes some minutes)";
 	if (strcmp(a->code, "AuthorizationFailure") == 0)
 		return "; a firewall rule of the account may shut out this network";
-	return op->cred.kind == DZ_CRED_SAS ? "; has the SAS expired?" : "";
+	return "";
 }
 
 /* "LIST https://acct.blob.core.windows.net/c, prefix `a/`" without secrets. */
@@ -298,6 +318,8 @@ static int check_get(struct op *op)
 		return op->head_error;
 	op->head_error = dz_answer_check_get(&op->answer, op->at, req->off + req->len,
 					     pinned_etag(op), known, &op->stop);
+	if (op->head_error == -ERANGE)
+		op->req->res.size = op->answer.total;
 	if (op->head_error)
 		return op->head_error;
 	op->is_checked = true;
@@ -481,7 +503,7 @@ static enum verdict judge(struct op *op, int *err)
 	}
 	if (*err == 0 && is_success(op)) {
 		*err = finish_success(op);
-		if (*err == 0 || op->is_caller_error || *err == -ESTALE || *err == -ENOMEM)
+		if (*err != -EPROTO || op->is_caller_error)
 			return FINAL;
 	} else if (*err == 0) {
 		dz_answer_finish(&op->answer);
