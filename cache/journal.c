@@ -188,6 +188,7 @@ static void *journal_map(uint64_t bytes)
 	if (dz_sys_mmap(&mem, NULL, bytes, PROT_READ | PROT_WRITE,
 			MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0) < 0)
 		return NULL;
+	dz_sys_3(SYS_madvise, mem, bytes, MADV_HUGEPAGE);
 	return mem;
 }
 
@@ -250,19 +251,25 @@ static struct journal_order *journal_sort(const struct journal_load *l, struct j
 	return from;
 }
 
-/* Hands the records over, newest first, and moves the wanted ones to the front of `kept`. */
-static uint64_t journal_keep(struct dz_jrec *kept, const struct journal_load *l,
-			     const struct journal_order *order, dz_journal_fn *fn, void *ctx)
+/* The wanted records on their way to a file; an error ends the writing, not the replay. */
+struct journal_out {
+	struct dz_jrec batch[64];
+	size_t n;
+	int fd, err;
+};
+
+static void out_flush(struct journal_out *o)
 {
-	uint64_t n = 0;
+	if (o->err == 0)
+		o->err = journal_write_all(o->fd, o->batch, o->n * sizeof(o->batch[0]));
+	o->n = 0;
+}
 
-	for (uint64_t i = 0; i < l->n; i++) {
-		const struct dz_jrec *rec = &l->recs[order[i].i];
-
-		if (fn(ctx, rec))
-			kept[n++] = *rec;
-	}
-	return n;
+static void out_put(struct journal_out *o, const struct dz_jrec *rec)
+{
+	o->batch[o->n++] = *rec;
+	if (o->n == DZ_ARRAY_LEN(o->batch))
+		out_flush(o);
 }
 
 static int remove_file(void *ctx, int dir_fd, const char *name)
@@ -274,51 +281,46 @@ static int remove_file(void *ctx, int dir_fd, const char *name)
 	return 0;
 }
 
-/* Makes `recs` the only journal.  On error the old ones stay, and are as good. */
-static int journal_replace(int dir_fd, const struct dz_jrec *recs, uint64_t n)
+/* Makes JOURNAL_NEW the only journal.  On error the old ones stay, and are as good. */
+static void journal_replace(int dir_fd, int err)
 {
 	char base[] = JOURNAL_BASE;
-	int ret, fd;
 
-	fd = dz_sys_openat(dir_fd, JOURNAL_NEW, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-	if (fd < 0)
-		return fd;
-	ret = journal_write_all(fd, recs, n * sizeof(*recs));
-	dz_sys_close(fd);
-	if (ret == 0)
-		ret = (int)dz_sys_5(SYS_renameat2, dir_fd, JOURNAL_NEW, dir_fd, JOURNAL_BASE, 0);
-	if (ret < 0) {
+	if (err == 0)
+		err = (int)dz_sys_5(SYS_renameat2, dir_fd, JOURNAL_NEW, dir_fd, base, 0);
+	if (err < 0)
 		dz_sys_unlinkat(dir_fd, JOURNAL_NEW, 0);
-		return ret;
-	}
-	return journal_for_each(dir_fd, remove_file, base);
+	else
+		journal_for_each(dir_fd, remove_file, base);
 }
 
-/* Sorts, hands over, rewrites.  `recs` of the load is not empty. */
+/* Sorts, hands over newest first, rewrites.  The load is not empty. */
 static int journal_digest(int dir_fd, const struct journal_load *l, dz_journal_fn *fn, void *ctx,
 			  uint64_t *last)
 {
 	uint64_t order_bytes = 2 * l->n * sizeof(struct journal_order);
-	uint64_t kept_bytes = l->n * sizeof(struct dz_jrec);
 	struct journal_order *mem = journal_map(order_bytes);
-	struct dz_jrec *kept = journal_map(kept_bytes);
-	int ret = -ENOMEM;
+	const struct journal_order *order;
+	struct journal_out out = { 0 };
 
-	if (mem && kept) {
-		const struct journal_order *order = journal_sort(l, mem);
-		uint64_t n;
+	if (!mem)
+		return -ENOMEM;
+	order = journal_sort(l, mem);
+	*last = order[0].seq;
+	out.fd = dz_sys_openat(dir_fd, JOURNAL_NEW, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	out.err = out.fd < 0 ? out.fd : 0;
+	for (uint64_t i = 0; i < l->n; i++) {
+		const struct dz_jrec *rec = &l->recs[order[i].i];
 
-		*last = order[0].seq;
-		n = journal_keep(kept, l, order, fn, ctx);
-		/* Failing to tidy up costs time at the next replay, nothing else. */
-		journal_replace(dir_fd, kept, n);
-		ret = 0;
+		if (fn(ctx, rec))
+			out_put(&out, rec);
 	}
-	if (kept)
-		dz_sys_munmap(kept, kept_bytes);
-	if (mem)
-		dz_sys_munmap(mem, order_bytes);
-	return ret;
+	out_flush(&out);
+	if (out.fd >= 0)
+		dz_sys_close(out.fd);
+	journal_replace(dir_fd, out.err);
+	dz_sys_munmap(mem, order_bytes);
+	return 0;
 }
 
 int dz_journal_replay(const char *dir, dz_journal_fn *fn, void *ctx, uint64_t *last)
@@ -341,25 +343,21 @@ int dz_journal_replay(const char *dir, dz_journal_fn *fn, void *ctx, uint64_t *l
 /* Copies what fn wants from one open file to the end of another. */
 static int journal_copy(int from, int to, dz_journal_fn *fn, void *ctx)
 {
-	struct dz_jrec in[64], out[64];
+	struct journal_out out = { .fd = to };
+	struct dz_jrec in[64];
 	uint64_t off = 0;
 	ssize_t n;
 
 	while ((n = dz_sys_pread(from, in, sizeof(in), off)) >= (ssize_t)sizeof(in[0])) {
-		size_t kept = 0;
-		int ret;
-
 		n /= (ssize_t)sizeof(in[0]);
 		off += (uint64_t)n * sizeof(in[0]);
 		for (ssize_t i = 0; i < n; i++) {
 			if (dz_jrec_is_valid(&in[i]) && fn(ctx, &in[i]))
-				out[kept++] = in[i];
+				out_put(&out, &in[i]);
 		}
-		ret = journal_write_all(to, out, kept * sizeof(out[0]));
-		if (ret < 0)
-			return ret;
 	}
-	return n < 0 ? (int)n : 0;
+	out_flush(&out);
+	return n < 0 ? (int)n : out.err;
 }
 
 /*

@@ -81,6 +81,16 @@ bool dz_disk_fd_is_ours(const struct dz_disk *disk, uint32_t file, int fd)
 	       file_id(&st) == atomic_load_explicit(&disk->ids[file], memory_order_relaxed);
 }
 
+/* Closed by the program, it is released, and the files may be another segment's by now. */
+static bool lock_is_held(const struct dz_disk *disk)
+{
+	struct stat st;
+
+	return dz_sys_fstat(disk->lock_fd, &st) == 0 &&
+	       file_id(&st) ==
+		       atomic_load_explicit(&disk->seg->hdr->disk_lock, memory_order_relaxed);
+}
+
 int dz_disk_fd(const struct dz_disk *disk, uint32_t file)
 {
 	/* acquire: pairs with the CAS below, for the file's id */
@@ -90,6 +100,8 @@ int dz_disk_fd(const struct dz_disk *disk, uint32_t file)
 
 	if (fd >= 0)
 		return fd;
+	if (!lock_is_held(disk))
+		return -EBADF;
 	fd = file_open(disk, "slab", file, O_RDWR | O_DIRECT);
 	if (fd == -EINVAL) /* a file system without it */
 		fd = file_open(disk, "slab", file, O_RDWR);
