@@ -316,7 +316,8 @@ def staged_blocks_are_listed_as_uncommitted(client):
 @test
 def a_wrong_md5_refuses_the_body(client):
     got = client.put(f"{C}/md5", b"data", content_md5=md5(b"other"))
-    assert (got.status, got.code) == (400, "Md5Mismatch")
+    # The service says the first, Azurite before 3.37 the second.
+    assert (got.status, got.code in ("Md5Mismatch", "InvalidOperation")) == (400, True), got.code
     assert client.put(f"{C}/md5", b"data", content_md5=md5(b"data")).status == 201
 
 

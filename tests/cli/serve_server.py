@@ -155,6 +155,12 @@ def bad_signatures_are_authentication_failed_and_say_what_was_signed(s):
 
 
 @test
+def a_wrong_md5_is_md5_mismatch(s):
+    got = s.client.put("data/md5", b"data", content_md5="1B2M2Y8AsgTpgAmY7PhCfg==")
+    assert (got.status, got.code) == (400, "Md5Mismatch")
+
+
+@test
 def a_clock_15_minutes_off_is_refused(s):
     s.write("data/clock", b"1")
     for skew, status in ((-1000, 403), (1000, 403), (-800, 200), (800, 200)):
