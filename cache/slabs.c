@@ -518,6 +518,39 @@ static bool scrub_chunk(const struct dz_seg *seg, enum dz_tier tier, uint32_t pa
 	}
 }
 
+/*
+ * A disk slot that no chunk leads to.  One that is being filled and has its
+ * chunk is left to whoever knows that no write to it is under way any more.
+ */
+static bool scrub_disk_slot(const struct dz_seg *seg, uint32_t slot)
+{
+	const struct dz_slot *s = &seg->disk_slots[slot];
+	uint64_t ctl = atomic_load_explicit(&s->ctl, memory_order_acquire);
+	uint32_t page = atomic_load_explicit(&s->page, memory_order_relaxed);
+	bool is_filling = dz_ctl_state(ctl) == DZ_SLOT_FILLING;
+
+	if ((!is_filling && dz_ctl_state(ctl) != DZ_SLOT_EVICTING) ||
+	    dz_member_is_alive(seg, dz_ctl_owner(ctl)))
+		return false;
+	if (!is_filling)
+		return dz_slot_reap(seg, DZ_TIER_DISK, slot);
+	return (page / DZ_SLAB_PAGES >= seg->n_disk_slabs ||
+		page_slot(seg, DZ_TIER_DISK, page) != slot) &&
+	       dz_slot_discard(seg, DZ_TIER_DISK, slot, ctl);
+}
+
+/* The part of the disk's slots that slabs [first, first + n) are of all slabs. */
+static uint32_t scrub_disk_slots(const struct dz_seg *seg, uint32_t first, uint32_t n)
+{
+	uint64_t all = seg->n_disk_slabs, freed = 0;
+	uint64_t from = (uint64_t)first * seg->n_disk_slots / all;
+	uint64_t to = dz_min_u64((uint64_t)first + n, all) * seg->n_disk_slots / all;
+
+	for (uint64_t slot = from; slot < to; slot++)
+		freed += scrub_disk_slot(seg, (uint32_t)slot);
+	return (uint32_t)freed;
+}
+
 uint32_t dz_slabs_scrub(const struct dz_seg *seg, enum dz_tier tier, uint32_t first, uint32_t n)
 {
 	uint32_t freed = 0;
@@ -532,5 +565,7 @@ uint32_t dz_slabs_scrub(const struct dz_seg *seg, enum dz_tier tier, uint32_t fi
 			freed += scrub_chunk(seg, tier, base + off);
 		slab_return(seg, tier, slab);
 	}
+	if (tier == DZ_TIER_DISK && first < seg->n_disk_slabs)
+		freed += scrub_disk_slots(seg, first, n);
 	return freed;
 }

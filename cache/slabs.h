@@ -70,7 +70,8 @@ uint32_t dz_slabs_count(const struct dz_seg *seg, enum dz_tier tier, uint32_t sl
 /*
  * Repairs slabs [first, first + n) after kills: clears bits without a slot,
  * finishes evictions of dead members, evicts blocks that the index does not
- * name, returns empty slabs.  How many chunks it freed.
+ * name, returns empty slabs; of the disk tier also the like part of its slots.
+ * Not a disk slot that a dead member was writing to.  How many slots it freed.
  */
 uint32_t dz_slabs_scrub(const struct dz_seg *seg, enum dz_tier tier, uint32_t first, uint32_t n);
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A struct dz_seg in ordinary memory, with the counts that a test wants: no
- * files, no locks.  Member 1 is ours and live, so dz_member_is_alive(1) holds.
+ * A struct dz_seg in anonymous memory, shared with children, with the counts that
+ * a test wants: no files, no locks.  Member 1 is ours and live; to others than
+ * itself a member in state free is dead.
  */
 #ifndef DZ_TEST_FAKE_SEG_H
 #define DZ_TEST_FAKE_SEG_H
@@ -19,15 +20,26 @@ struct fake_counts {
 	uint32_t window;	/* 0: as dz_seg_open() does */
 };
 
+/*
+ * Zeroed, shared with children, and with nothing mapped behind its end: a step
+ * out of bounds is a SIGSEGV.  What is never touched costs nothing.
+ */
 static inline void *fake_alloc(uint64_t n, size_t size)
 {
-	/* mapped, so that what is never touched costs nothing */
-	void *p = mmap(NULL, n * size + 1, PROT_READ | PROT_WRITE,
-		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	size_t bytes = dz_round_up(n * size, 64), mapped = dz_round_up(bytes + 1, 4096);
+	uint8_t *p = mmap(NULL, mapped + 4096, PROT_READ | PROT_WRITE,
+			  MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
-	if (p == MAP_FAILED)
+	if (p == MAP_FAILED || mprotect(p + mapped, 4096, PROT_NONE))
 		abort();
-	return p;
+	return p + mapped - bytes;
+}
+
+static inline void fake_free(void *p, uint64_t n, size_t size)
+{
+	size_t bytes = dz_round_up(n * size, 64), mapped = dz_round_up(bytes + 1, 4096);
+
+	munmap((uint8_t *)p + bytes - mapped, mapped + 4096);
 }
 
 static inline uint32_t fake_pow2_up(uint64_t n)
@@ -88,25 +100,25 @@ static inline void fake_seg_init(struct dz_seg *seg, const struct fake_counts *n
 
 static inline void fake_seg_fini(struct dz_seg *seg)
 {
-	munmap(seg->hdr, sizeof(*seg->hdr) + 1);
-	munmap(seg->members, seg->n_members * sizeof(*seg->members) + 1);
-	munmap(seg->stats, (size_t)seg->n_members * DZ_STAT_STRIPES * sizeof(*seg->stats) + 1);
-	munmap(seg->held, (size_t)seg->n_members * seg->held_words * 8 + 1);
-	munmap(seg->mounts, seg->n_mounts * sizeof(*seg->mounts) + 1);
-	munmap(seg->agents, seg->n_agents * sizeof(*seg->agents) + 1);
-	munmap(seg->pending, (size_t)seg->n_agents * seg->pending_words * 8 + 1);
-	munmap(seg->leases, seg->n_leases * sizeof(*seg->leases) + 1);
-	munmap(seg->requests, seg->n_leases * sizeof(*seg->requests) + 1);
-	munmap(seg->files, seg->n_files * sizeof(*seg->files) + 1);
-	munmap(seg->buckets, seg->n_buckets * sizeof(*seg->buckets) + 1);
-	munmap(seg->dram_slots, seg->n_dram_slots * sizeof(*seg->dram_slots) + 1);
-	munmap(seg->dram_slabs, seg->n_dram_slabs * sizeof(*seg->dram_slabs) + 1);
-	munmap(seg->disk_slots, seg->n_disk_slots * sizeof(*seg->disk_slots) + 1);
-	munmap(seg->disk_slabs, seg->n_disk_slabs * sizeof(*seg->disk_slabs) + 1);
-	munmap(seg->disk_map, (size_t)seg->n_disk_slabs * DZ_SLAB_PAGES * 4 + 1);
-	munmap(seg->freq, (size_t)seg->n_freq * 2 + 1);
-	munmap(seg->window, (size_t)seg->n_window * 4 + 1);
-	munmap(seg->dram, seg->dram_bytes + 1);
+	fake_free(seg->hdr, 1, sizeof(*seg->hdr));
+	fake_free(seg->members, seg->n_members, sizeof(*seg->members));
+	fake_free(seg->stats, seg->n_members * DZ_STAT_STRIPES, sizeof(*seg->stats));
+	fake_free(seg->held, (uint64_t)seg->n_members * seg->held_words, 8);
+	fake_free(seg->mounts, seg->n_mounts, sizeof(*seg->mounts));
+	fake_free(seg->agents, seg->n_agents, sizeof(*seg->agents));
+	fake_free(seg->pending, (uint64_t)seg->n_agents * seg->pending_words, 8);
+	fake_free(seg->leases, seg->n_leases, sizeof(*seg->leases));
+	fake_free(seg->requests, seg->n_leases, sizeof(*seg->requests));
+	fake_free(seg->files, seg->n_files, sizeof(*seg->files));
+	fake_free(seg->buckets, seg->n_buckets, sizeof(*seg->buckets));
+	fake_free(seg->dram_slots, seg->n_dram_slots, sizeof(*seg->dram_slots));
+	fake_free(seg->dram_slabs, seg->n_dram_slabs, sizeof(*seg->dram_slabs));
+	fake_free(seg->disk_slots, seg->n_disk_slots, sizeof(*seg->disk_slots));
+	fake_free(seg->disk_slabs, seg->n_disk_slabs, sizeof(*seg->disk_slabs));
+	fake_free(seg->disk_map, (uint64_t)seg->n_disk_slabs * DZ_SLAB_PAGES, 4);
+	fake_free(seg->freq, seg->n_freq, 2);
+	fake_free(seg->window, seg->n_window, 4);
+	fake_free(seg->dram, seg->dram_bytes, 1);
 }
 
 #endif
