@@ -17,6 +17,7 @@
 /* A thread's disk buffers; found by thread id, taken over when that thread is gone. */
 struct dz_engine_bounce {
 	_Atomic uint32_t tid; /* 0: free */
+	_Atomic bool is_busy;
 	struct dz_bounce *bounce;
 };
 
@@ -38,6 +39,7 @@ struct dz_engine {
 	_Atomic uint32_t pid;
 	_Atomic uint64_t agent_seen_ms; /* an agent was alive then */
 	struct dz_engine_bounce bounces[DZ_ENGINE_BOUNCES];
+	_Atomic uintptr_t stripe_owner[DZ_STAT_STRIPES - 1]; /* thread pointers */
 	_Atomic uint64_t logged; /* bits: messages that are said once a process */
 };
 
@@ -50,6 +52,12 @@ bool dz_dram_has(const struct dz_seg *seg, struct dz_key key, uint32_t mask);
 uint32_t dz_pieces(uint32_t off, size_t n);
 
 ssize_t dz_read_at(struct dz_engine *e, struct dz_ofile *f, void *buf, size_t len, uint64_t off);
+/*
+ * From the disk tier: as many of `len` bytes from `off` of block `blk` on as lie
+ * there block after block (> 0), 0 the first block is not there, -errno.
+ */
+ssize_t dz_read_disk(struct dz_engine *e, struct dz_ofile *f, uint64_t blk, uint32_t off,
+		     size_t len, void *dst);
 /* Asks for blocks [first, last] unless some tier has them; does not wait. */
 void dz_read_prefetch(struct dz_engine *e, const struct dz_ofile *f, uint64_t first,
 		      uint64_t last);
@@ -77,9 +85,40 @@ int dz_spawn_agent(struct dz_engine *e, uint32_t agent);
 int dz_inline_pump(struct dz_engine *e, const struct dz_lease_ref *ref);
 void dz_inline_abandon(struct dz_engine *e);
 
-struct dz_stats *dz_engine_stats(struct dz_engine *e);
+/*
+ * Where this thread counts.  The first threads of a process have a stripe of
+ * their own and add with a plain store; all others share one and add atomically.
+ */
+struct dz_counter {
+	struct dz_stats *stats;
+	bool is_own;
+};
+struct dz_counter dz_engine_counter(struct dz_engine *e);
+
+static inline void dz_count(struct dz_counter c, _Atomic uint64_t *counter, uint64_t n)
+{
+	if (c.is_own)
+		atomic_store_explicit(counter,
+				      atomic_load_explicit(counter, memory_order_relaxed) + n,
+				      memory_order_relaxed);
+	else
+		atomic_fetch_add_explicit(counter, n, memory_order_relaxed);
+}
+
 /* True the first time in this process that bit is asked for. */
 bool dz_engine_once(struct dz_engine *e, uint32_t bit);
-struct dz_bounce *dz_engine_bounce(struct dz_engine *e);
+/* This thread's disk buffers, made on first use; NULL when there is no memory. */
+struct dz_bounce *dz_engine_bounce_lock(struct dz_engine *e);
+void dz_engine_bounce_unlock(struct dz_engine *e, struct dz_bounce *b);
+/* In a forked child: the parent's. */
+void dz_engine_forget_bounces(struct dz_engine *e);
+void dz_map_forget(struct dz_engine *e);
+
+/*
+ * A name's attributes.  `strict`: confirmed by Blob within the time to live
+ * (open); otherwise an answer of up to twice that age will do.
+ */
+int dz_name_resolve(struct dz_engine *e, uint32_t mount, const char *name, size_t len, bool strict,
+		    struct dz_attr *attr);
 
 #endif

@@ -89,7 +89,7 @@ static uint32_t inline_agent_of(struct dz_engine *e, const struct dz_lease_ref *
 static int inline_pump_locked(struct dz_engine *e, const struct dz_lease_ref *ref)
 {
 	struct dz_lease_ref now = *ref;
-	struct dz_fetcher *f;
+	struct dz_fetcher *f = NULL;
 	int ret = inline_fetcher(e, inline_agent_of(e, ref), &f);
 
 	while (ret >= 0) {

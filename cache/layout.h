@@ -230,11 +230,12 @@ struct dz_ofile {
 	_Atomic uint32_t window;   /* blocks to read ahead, 0 after a jump */
 	_Atomic uint32_t advice;   /* POSIX_FADV_* */
 	_Atomic uint64_t ahead;	   /* first block not yet asked for */
+	_Atomic uint64_t last_blk; /* that a reader entered */
 	uint32_t name_len;
 	uint32_t pad0;
 	char etag[DZ_ETAG_MAX];
 	char name[DZ_NAME_MAX + 8]; /* below the mount */
-	uint8_t pad[1280 - 120 - DZ_ETAG_MAX - DZ_NAME_MAX - 8];
+	uint8_t pad[1280 - 128 - DZ_ETAG_MAX - DZ_NAME_MAX - 8];
 };
 _Static_assert(sizeof(struct dz_ofile) == 1280, "an open file is 1,280 bytes");
 

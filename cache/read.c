@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: MIT
+/*
+ * One read: block by block, copy from DRAM; what is not there comes from the
+ * disk tier, or is fetched and waited for.
+ *
+ * The copy takes no lock: load the slot's word, check that the pieces are there,
+ * copy, load the word again.  If the slot got another tenant meanwhile the copy
+ * is thrown away and the block looked for again.
+ *
+ * A failure in the middle returns the bytes before it; the next read returns the
+ * error.  A read never returns a byte that was not checked against the slot.
+ */
+#include "cache/engine_priv.h"
+#include "cache/evict.h"
+#include "cache/index.h"
+#include "cache/sys.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+
+#define BLOCK_MASK   (DZ_BLOCK_BYTES - 1)
+#define READ_MAX     0x7ffff000u
+#define ALL_PIECES   0xffffu
+#define WINDOW_MAX   32u
+#define SMALL_PIECES 2u
+
+uint32_t dz_pieces(uint32_t off, size_t n)
+{
+	uint32_t first = off / (uint32_t)DZ_PIECE_BYTES;
+	uint32_t last = (uint32_t)((off + n - 1) / DZ_PIECE_BYTES);
+
+	return (uint32_t)((2ull << last) - (1ull << first));
+}
+
+/*
+ * The copy races with an evictor on purpose; its result counts only if the
+ * slot's word is still the same afterwards.
+ */
+__attribute__((noinline, no_sanitize("thread"))) static void
+read_racy_copy(void *dst, const void *src, size_t n)
+{
+	memcpy(dst, src, n);
+	__asm__ volatile("" ::: "memory");
+}
+
+size_t dz_dram_copy(const struct dz_seg *seg, struct dz_key key, uint32_t off, size_t n, void *dst)
+{
+	uint32_t need = dz_pieces(off, n);
+
+	for (int i = 0; i < 3; i++) {
+		uint64_t ctl, after;
+		uint32_t slot = dz_index_find(seg, key, DZ_TIER_DRAM, &ctl);
+		const struct dz_slot *s;
+
+		if (slot == DZ_NONE)
+			return 0;
+		s = &seg->dram_slots[slot];
+		/* Acquire: pairs with the release that set the bits after the bytes. */
+		if ((atomic_load_explicit(&s->valid, memory_order_acquire) & need) != need ||
+		    off + n > atomic_load_explicit(&s->len, memory_order_relaxed) ||
+		    off + n > (uint64_t)(seg->n_dram_slots - slot) * DZ_PAGE)
+			return 0;
+		read_racy_copy(dst, dz_seg_page(seg, slot) + off, n);
+		/* Acquire: the copy above stays above; pairs with the evictor's release fence. */
+		atomic_thread_fence(memory_order_acquire);
+		after = atomic_load_explicit(&s->ctl, memory_order_relaxed);
+		if (dz_ctl_gen(after) == dz_ctl_gen(ctl) && dz_ctl_is_readable(after)) {
+			dz_evict_touch(seg, DZ_TIER_DRAM, slot);
+			return n;
+		}
+	}
+	return 0;
+}
+
+bool dz_dram_has(const struct dz_seg *seg, struct dz_key key, uint32_t mask)
+{
+	uint64_t ctl;
+	uint32_t slot = dz_index_find(seg, key, DZ_TIER_DRAM, &ctl);
+
+	return slot != DZ_NONE &&
+	       (atomic_load_explicit(&seg->dram_slots[slot].valid, memory_order_acquire) & mask) ==
+		       mask;
+}
+
+static struct dz_key read_key(const struct dz_ofile *f, uint64_t blk)
+{
+	return dz_block_key((struct dz_key){ f->key_lo, f->key_hi }, blk);
+}
+
+/* All pieces that block `blk` of the file has. */
+static uint32_t read_all(const struct dz_ofile *f, uint64_t blk)
+{
+	uint64_t left = f->size - blk * DZ_BLOCK_BYTES;
+
+	return dz_pieces(0, dz_min_u64(left, DZ_BLOCK_BYTES));
+}
+
+static bool read_is_cached(const struct dz_engine *e, const struct dz_ofile *f, uint64_t blk)
+{
+	struct dz_key key = read_key(f, blk);
+	uint64_t ctl;
+
+	return dz_dram_has(&e->seg, key, read_all(f, blk)) ||
+	       (e->disk && dz_index_find(&e->seg, key, DZ_TIER_DISK, &ctl) != DZ_NONE);
+}
+
+void dz_read_prefetch(struct dz_engine *e, const struct dz_ofile *f, uint64_t first, uint64_t last)
+{
+	uint64_t end = dz_div_up(f->size, DZ_BLOCK_BYTES);
+
+	for (uint64_t b = first; b <= last && b < end; b++) {
+		if (!read_is_cached(e, f, b))
+			dz_miss_start(e, f, b, read_all(f, b), DZ_REQ_PREFETCH);
+	}
+}
+
+/*
+ * A reader enters block `blk`: when it came from the one before, the window
+ * doubles and what it covers is asked for.  The words are shared by all readers
+ * of the description: a lost update costs a smaller window.
+ */
+static void read_advance(struct dz_engine *e, struct dz_ofile *f, uint64_t blk)
+{
+	uint32_t advice = atomic_load_explicit(&f->advice, memory_order_relaxed);
+	uint32_t window = atomic_load_explicit(&f->window, memory_order_relaxed);
+	uint64_t last = atomic_load_explicit(&f->last_blk, memory_order_relaxed);
+	uint64_t ahead = atomic_load_explicit(&f->ahead, memory_order_relaxed);
+	uint64_t limit = dz_max_u64(1, e->seg.n_dram_slabs / 8);
+
+	if (advice == POSIX_FADV_RANDOM || f->size <= DZ_BLOCK_BYTES)
+		return;
+	if (blk != last + 1)
+		window = 0;
+	else
+		window = window ? window * 2 : 1;
+	if (advice == POSIX_FADV_SEQUENTIAL && window < 8)
+		window = 8;
+	window = (uint32_t)dz_min_u64(dz_min_u64(window, WINDOW_MAX), limit);
+	atomic_store_explicit(&f->window, window, memory_order_relaxed);
+	atomic_store_explicit(&f->last_blk, blk, memory_order_relaxed);
+	if (!window)
+		return;
+	if (ahead <= blk || ahead > blk + 2 * WINDOW_MAX)
+		ahead = blk + 1;
+	/* In steps of half a window, so that requests go out in batches. */
+	if (ahead > blk + window / 2 + 1)
+		return;
+	atomic_store_explicit(&f->ahead, blk + window + 1, memory_order_relaxed);
+	dz_read_prefetch(e, f, ahead, blk + window);
+}
+
+/* Pieces to fetch for a miss at `off` of n bytes: just those, or all of the block. */
+static uint32_t read_want(struct dz_ofile *f, uint64_t blk, uint32_t off, size_t n,
+			  uint32_t *flags)
+{
+	uint64_t next = atomic_load_explicit(&f->next_off, memory_order_relaxed);
+	uint32_t advice = atomic_load_explicit(&f->advice, memory_order_relaxed);
+	uint64_t at = blk * DZ_BLOCK_BYTES + off, end;
+	uint32_t mask = dz_pieces(off, n);
+	bool is_next = next && at >= next - dz_min_u64(next, DZ_PIECE_BYTES) &&
+		       at <= next + DZ_PIECE_BYTES;
+
+	*flags = 0;
+	if (advice != POSIX_FADV_RANDOM &&
+	    (is_next || f->size <= DZ_BLOCK_BYTES || n >= 4 * DZ_PIECE_BYTES ||
+	     advice == POSIX_FADV_SEQUENTIAL))
+		return read_all(f, blk);
+	for (uint32_t i = 1; i < SMALL_PIECES; i++)
+		mask |= mask << 1;
+	mask &= read_all(f, blk);
+	*flags = DZ_REQ_SMALL;
+	end = blk * DZ_BLOCK_BYTES + (32 - (uint64_t)__builtin_clz(mask)) * DZ_PIECE_BYTES;
+	atomic_store_explicit(&f->next_off, end, memory_order_relaxed);
+	return mask;
+}
+
+/* Not in DRAM: from the disk, or fetched.  `left` is what the call still wants. */
+static ssize_t read_slow(struct dz_engine *e, struct dz_ofile *f, uint64_t blk, uint32_t off,
+			 size_t n, size_t left, void *dst, enum dz_tier *tier)
+{
+	struct dz_key key = read_key(f, blk);
+	uint64_t last = (blk * DZ_BLOCK_BYTES + off + left - 1) / DZ_BLOCK_BYTES;
+
+	for (int i = 0; i < 16; i++) {
+		uint32_t flags, want;
+		ssize_t got = dz_read_disk(e, f, blk, off, left, dst);
+		int ret;
+
+		*tier = DZ_TIER_DISK;
+		if (got)
+			return got;
+		*tier = DZ_TIER_BLOB;
+		want = read_want(f, blk, off, n, &flags);
+		if (last > blk)
+			dz_read_prefetch(e, f, blk + 1, dz_min_u64(last, blk + WINDOW_MAX));
+		ret = dz_miss_wait(e, f, blk, dz_pieces(off, n), want, flags);
+		if (ret < 0)
+			return ret;
+		if (ret == 0 && dz_dram_copy(&e->seg, key, off, n, dst))
+			return (ssize_t)n;
+	}
+	return -EIO;
+}
+
+static void read_count(struct dz_engine *e, enum dz_tier tier, size_t n, uint64_t since_ns)
+{
+	struct dz_counter c = dz_engine_counter(e);
+
+	dz_count(c, &c.stats->hits[tier], 1);
+	dz_count(c, &c.stats->hit_bytes[tier], n);
+	if (tier == DZ_TIER_BLOB)
+		dz_count(c, &c.stats->misses, 1);
+	if (since_ns)
+		dz_count(c, &c.stats->wait_ns, dz_now_ns() - since_ns);
+}
+
+ssize_t dz_read_at(struct dz_engine *e, struct dz_ofile *f, void *buf, size_t len, uint64_t off)
+{
+	size_t done = 0;
+
+	if (off >= f->size || !len)
+		return 0;
+	len = (size_t)dz_min_u64(dz_min_u64(len, READ_MAX), f->size - off);
+	while (done < len) {
+		uint64_t blk = (off + done) / DZ_BLOCK_BYTES, since = 0;
+		uint32_t in = (uint32_t)((off + done) & BLOCK_MASK);
+		size_t n = (size_t)dz_min_u64(len - done, DZ_BLOCK_BYTES - in);
+		enum dz_tier tier = DZ_TIER_DRAM;
+		ssize_t got = (ssize_t)dz_dram_copy(&e->seg, read_key(f, blk), in, n,
+						    (uint8_t *)buf + done);
+
+		if (!got) {
+			since = dz_now_ns();
+			got = read_slow(e, f, blk, in, n, len - done, (uint8_t *)buf + done, &tier);
+		}
+		if (got < 0)
+			return done ? (ssize_t)done : got;
+		read_count(e, tier, (size_t)got, since);
+		done += (size_t)got;
+		if (in == 0)
+			read_advance(e, f, blk);
+	}
+	return (ssize_t)done;
+}

@@ -1,0 +1,290 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Reading from the disk tier.
+ *
+ * The happy path: the range is cut into units of up to 256 KiB; up to eight are
+ * under way, in order; the oldest is waited for, checked (is the slot still this
+ * block's?) and copied to the program.  A block that is worth a place in DRAM, or
+ * that was found in a journal and has not been checked yet, is read whole, checked
+ * against its CRC and offered to DRAM.
+ *
+ * A unit that fails its check ends the run: what came before counts, the rest is
+ * looked for again by the caller.  Buffers are private, so an I/O of a process
+ * that was killed lands nowhere that matters.
+ */
+#include "cache/engine_priv.h"
+#include "cache/evict.h"
+#include "cache/index.h"
+#include "cache/slabs.h"
+#include "cache/sys.h"
+
+#include <errno.h>
+#include <string.h>
+
+struct unit {
+	uint32_t slot;
+	uint64_t ctl;
+	uint32_t len, skip;
+};
+
+struct run {
+	struct dz_engine *e;
+	const struct dz_ofile *f;
+	struct dz_bounce *b;
+	uint8_t *dst;
+	uint64_t pos, end; /* of the file: next byte to start, and where to stop */
+	struct unit unit[DZ_BOUNCE_IOS];
+	uint32_t head, n; /* units under way */
+};
+
+static struct dz_key run_key(const struct dz_ofile *f, uint64_t blk)
+{
+	return dz_block_key((struct dz_key){ f->key_lo, f->key_hi }, blk);
+}
+
+/* ---- one whole block ---- */
+
+/* A checked block in b->data becomes a DRAM block, if the policy wants it. */
+static void disk_promote(struct dz_engine *e, const struct dz_ofile *f, uint64_t blk,
+			 const uint8_t *data, uint32_t len)
+{
+	const struct dz_seg *seg = &e->seg;
+	struct dz_key key = run_key(f, blk);
+	uint64_t ctl, ready;
+	struct dz_slot *s;
+	uint32_t n;
+
+	if (seg->member >= seg->n_members)
+		return;
+	atomic_fetch_add_explicit(&seg->members[seg->member].filling, 1, memory_order_relaxed);
+	n = dz_slot_alloc(seg, DZ_TIER_DRAM, len, seg->member, &ctl);
+	if (n == DZ_NONE)
+		goto out;
+	s = &seg->dram_slots[n];
+	atomic_store_explicit(&s->key_lo, key.lo, memory_order_relaxed);
+	atomic_store_explicit(&s->key_hi, key.hi, memory_order_relaxed);
+	atomic_store_explicit(&s->len, len, memory_order_relaxed);
+	atomic_store_explicit(&s->kind, DZ_KIND_DATA, memory_order_relaxed);
+	atomic_store_explicit(&s->group, f->group, memory_order_relaxed);
+	memcpy(dz_seg_page(seg, n), data, len);
+	memset(dz_seg_page(seg, n) + len, 0, dz_round_up(len, DZ_PAGE) - len);
+	atomic_store_explicit(&s->valid, dz_pieces(0, len), memory_order_release);
+	if (dz_index_insert(seg, key, DZ_TIER_DRAM, n, DZ_NONE) < 0)
+		dz_slot_discard(seg, DZ_TIER_DRAM, n, ctl);
+	else if (dz_slot_publish(seg, DZ_TIER_DRAM, n, ctl, &ready))
+		dz_evict_filled(seg, DZ_TIER_DRAM, n);
+out:
+	atomic_fetch_sub_explicit(&seg->members[seg->member].filling, 1, memory_order_relaxed);
+}
+
+/* Reads `len` bytes of a block to the front of the buffers, several units at once. */
+static int disk_read_block(struct dz_engine *e, struct dz_bounce *b, uint32_t slot, uint64_t ctl,
+			   uint32_t len)
+{
+	uint32_t n = (uint32_t)dz_div_up(len, DZ_BOUNCE_UNIT), skip;
+	int ret = 0;
+
+	for (uint32_t i = 0; i < n; i++) {
+		uint32_t off = i * (uint32_t)DZ_BOUNCE_UNIT;
+		uint32_t part = (uint32_t)dz_min_u64(DZ_BOUNCE_UNIT, len - off);
+
+		dz_disk_prep_read(e->disk, slot, off, part, b->data + off, &b->io[i], &skip);
+		ret = dz_ring_start(b->ring, &b->io[i]);
+		if (ret < 0) {
+			n = i;
+			break;
+		}
+	}
+	for (uint32_t i = 0; i < n; i++) {
+		int one;
+
+		while (!b->io[i].is_done && dz_ring_wait(b->ring) >= 0)
+			;
+		one = b->io[i].is_done ? dz_disk_check_read(e->disk, slot, ctl, &b->io[i]) : -EIO;
+		if (one < 0 && ret == 0)
+			ret = one;
+	}
+	return ret;
+}
+
+/* The whole block: checked, offered to DRAM, and its wanted part copied. */
+static ssize_t disk_whole(struct dz_engine *e, const struct dz_ofile *f, struct dz_bounce *b,
+			  uint64_t blk, uint32_t slot, uint64_t ctl, uint32_t off, size_t len,
+			  void *dst)
+{
+	uint32_t block_len = (uint32_t)dz_min_u64(DZ_BLOCK_BYTES, f->size - blk * DZ_BLOCK_BYTES);
+	size_t n = (size_t)dz_min_u64(len, block_len - off);
+
+	if (disk_read_block(e, b, slot, ctl, block_len) < 0)
+		return 0;
+	if (dz_disk_is_unverified(e->disk, slot) &&
+	    dz_disk_verify(e->disk, slot, ctl, b->data) < 0)
+		return 0;
+	if (dz_evict_admits(&e->seg, DZ_TIER_DRAM, run_key(f, blk), f->group))
+		disk_promote(e, f, blk, b->data, block_len);
+	memcpy(dst, b->data + off, n);
+	dz_evict_touch(&e->seg, DZ_TIER_DISK, slot);
+	return (ssize_t)n;
+}
+
+/* ---- a run of parts ---- */
+
+/* Starts the next unit; false when there is no more, or it is not for us. */
+static bool run_start(struct run *r)
+{
+	uint64_t blk = r->pos / DZ_BLOCK_BYTES;
+	uint32_t off = (uint32_t)(r->pos % DZ_BLOCK_BYTES), i;
+	struct unit *u;
+
+	if (r->pos >= r->end || r->n == DZ_BOUNCE_IOS)
+		return false;
+	i = (r->head + r->n) % DZ_BOUNCE_IOS;
+	u = &r->unit[i];
+	u->slot = dz_index_find(&r->e->seg, run_key(r->f, blk), DZ_TIER_DISK, &u->ctl);
+	if (u->slot == DZ_NONE || dz_ctl_state(u->ctl) != DZ_SLOT_READY ||
+	    dz_disk_is_unverified(r->e->disk, u->slot)) {
+		r->end = r->pos;
+		return false;
+	}
+	u->len = (uint32_t)dz_min_u64(DZ_BOUNCE_UNIT - off % DZ_BOUNCE_UNIT,
+				      dz_min_u64(r->end - r->pos, DZ_BLOCK_BYTES - off));
+	dz_disk_prep_read(r->e->disk, u->slot, off, u->len, dz_bounce_buf(r->b, i), &r->b->io[i],
+			  &u->skip);
+	if (dz_ring_start(r->b->ring, &r->b->io[i]) < 0) {
+		r->end = r->pos;
+		return false;
+	}
+	r->pos += u->len;
+	r->n++;
+	return true;
+}
+
+/* Waits for the oldest unit and copies it; bytes, or -errno. */
+static ssize_t run_finish(struct run *r, bool copy)
+{
+	struct unit *u = &r->unit[r->head];
+	struct dz_io *io = &r->b->io[r->head];
+	int ret = -EIO;
+
+	while (!io->is_done && dz_ring_wait(r->b->ring) >= 0)
+		;
+	if (io->is_done && copy)
+		ret = dz_disk_check_read(r->e->disk, u->slot, u->ctl, io);
+	if (ret == 0) {
+		memcpy(r->dst, dz_bounce_buf(r->b, r->head) + u->skip, u->len);
+		dz_evict_touch(&r->e->seg, DZ_TIER_DISK, u->slot);
+	}
+	r->head = (r->head + 1) % DZ_BOUNCE_IOS;
+	r->n--;
+	return ret < 0 ? ret : (ssize_t)u->len;
+}
+
+static ssize_t disk_parts(struct run *r)
+{
+	ssize_t done = 0, got = 0;
+
+	while (run_start(r))
+		;
+	while (r->n) {
+		got = run_finish(r, got >= 0);
+		if (got < 0) {
+			r->end = r->pos; /* no new ones; the others are waited for */
+			continue;
+		}
+		done += got;
+		r->dst += got;
+		run_start(r);
+	}
+	return done;
+}
+
+/* Worth reading whole: unchecked, or DRAM would take it and we want less than all of it. */
+static bool disk_wants_whole(struct dz_engine *e, const struct dz_ofile *f, uint64_t blk,
+			     uint32_t slot)
+{
+	return dz_disk_is_unverified(e->disk, slot) ||
+	       dz_evict_admits(&e->seg, DZ_TIER_DRAM, run_key(f, blk), f->group);
+}
+
+ssize_t dz_read_disk(struct dz_engine *e, struct dz_ofile *f, uint64_t blk, uint32_t off,
+		     size_t len, void *dst)
+{
+	uint64_t ctl, start = blk * DZ_BLOCK_BYTES + off;
+	struct run r = { .e = e, .f = f, .dst = dst, .pos = start, .end = start + len };
+	ssize_t got;
+	uint32_t slot;
+
+	if (!e->disk)
+		return 0;
+	slot = dz_index_find(&e->seg, run_key(f, blk), DZ_TIER_DISK, &ctl);
+	if (slot == DZ_NONE || dz_ctl_state(ctl) != DZ_SLOT_READY)
+		return 0;
+	r.b = dz_engine_bounce_lock(e);
+	if (!r.b)
+		return 0;
+	if (disk_wants_whole(e, f, blk, slot))
+		got = disk_whole(e, f, r.b, blk, slot, ctl, off, len, dst);
+	else
+		got = disk_parts(&r);
+	dz_engine_bounce_unlock(e, r.b);
+	return got;
+}
+
+/* ---- whose buffers ---- */
+
+/*
+ * A thread's place in the table; a dead thread's is taken over.  Busy (a signal
+ * handler reads while its thread does): a set of its own for this one read.
+ */
+struct dz_bounce *dz_engine_bounce_lock(struct dz_engine *e)
+{
+	uint32_t tid = (uint32_t)dz_sys_gettid();
+	struct dz_bounce *b = NULL;
+
+	for (uint32_t i = 0; i < DZ_ENGINE_BOUNCES; i++) {
+		struct dz_engine_bounce *x = &e->bounces[(tid + i) % DZ_ENGINE_BOUNCES];
+		uint32_t old = atomic_load_explicit(&x->tid, memory_order_relaxed);
+
+		if (old == tid) {
+			if (atomic_exchange_explicit(&x->is_busy, true, memory_order_acquire))
+				break;
+			return x->bounce;
+		}
+		if (old && dz_sys_3(SYS_tgkill, dz_sys_getpid(), old, 0) == 0)
+			continue;
+		if (!atomic_compare_exchange_strong(&x->tid, &old, tid))
+			continue;
+		if (x->bounce)
+			dz_bounce_free(x->bounce);
+		x->bounce = NULL;
+		atomic_store_explicit(&x->is_busy, true, memory_order_relaxed);
+		if (dz_bounce_new(&x->bounce) == 0)
+			return x->bounce;
+		atomic_store_explicit(&x->is_busy, false, memory_order_relaxed);
+		atomic_store_explicit(&x->tid, 0, memory_order_release);
+		return NULL;
+	}
+	return dz_bounce_new(&b) == 0 ? b : NULL;
+}
+
+void dz_engine_bounce_unlock(struct dz_engine *e, struct dz_bounce *b)
+{
+	for (uint32_t i = 0; i < DZ_ENGINE_BOUNCES; i++) {
+		if (e->bounces[i].bounce == b) {
+			atomic_store_explicit(&e->bounces[i].is_busy, false, memory_order_release);
+			return;
+		}
+	}
+	dz_bounce_free(b);
+}
+
+void dz_engine_forget_bounces(struct dz_engine *e)
+{
+	for (uint32_t i = 0; i < DZ_ENGINE_BOUNCES; i++) {
+		if (e->bounces[i].bounce)
+			dz_bounce_abandon(e->bounces[i].bounce);
+		e->bounces[i].bounce = NULL;
+		atomic_store_explicit(&e->bounces[i].is_busy, false, memory_order_relaxed);
+		atomic_store_explicit(&e->bounces[i].tid, 0, memory_order_relaxed);
+	}
+}
