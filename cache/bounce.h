@@ -1,34 +1,44 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A thread's means to read from the disk tier: a ring and 2 MiB of buffers, in
- * memory that fork does not copy (a device writes there).  Made on a thread's
- * first disk read; a thread that only hits DRAM never has one.
+ * What a thread reads the disk with: a ring, and 2 MiB of memory that a device
+ * may write to while the program forks (a child does not get it, so no page of
+ * it is ever copied under a transfer).  Made at the first use, kept by the
+ * caller in a pointer of the thread's own.
+ *
+ *     ret = dz_bounce_get(&mine, &b);
+ *     ... dz_ring_start(b->ring, ...) into dz_bounce_buf(b, i), dz_ring_wait() ...
+ *     dz_bounce_put(&mine, b);
+ *
+ * A signal handler that reads while its thread is inside such a pair, and a
+ * vforked child, get one of their own for that read.
  */
 #ifndef DZ_BOUNCE_H
 #define DZ_BOUNCE_H
 
 #include "cache/ring.h"
 
-#define DZ_BOUNCE_IOS	8u
-#define DZ_BOUNCE_UNIT	(256 * DZ_KIB)
-/* A unit rounded out to pages on both sides. */
-#define DZ_BOUNCE_ROOM	(DZ_BOUNCE_UNIT + 8192)
+#define DZ_BOUNCE_BUFS	8u
+#define DZ_BOUNCE_BYTES ((uint32_t)(256 * DZ_KIB))
 
 struct dz_bounce {
-	struct dz_ring *ring;
-	uint8_t *data; /* DZ_BOUNCE_IOS * DZ_BOUNCE_ROOM, page-aligned */
-	struct dz_io io[DZ_BOUNCE_IOS];
+	struct dz_ring *ring; /* DZ_BOUNCE_BUFS deep */
+	uint8_t *mem;	      /* the buffers, one after the other: a whole block fits four */
+	_Atomic uint32_t is_busy;
 };
-
-/* 0 or -ENOMEM. */
-int dz_bounce_new(struct dz_bounce **out);
-void dz_bounce_free(struct dz_bounce *b);
-/* In a forked child: the parent's; its buffers are not mapped here. */
-void dz_bounce_abandon(struct dz_bounce *b);
 
 static inline uint8_t *dz_bounce_buf(const struct dz_bounce *b, uint32_t i)
 {
-	return b->data + (size_t)i * DZ_BOUNCE_ROOM;
+	return b->mem + (size_t)(i % DZ_BOUNCE_BUFS) * DZ_BOUNCE_BYTES;
 }
+
+/*
+ * The thread's own (*mine, NULL at first; made anew after a fork), or one for
+ * this read alone when that is in use.  0 or -ENOMEM.
+ */
+int dz_bounce_get(struct dz_bounce **mine, struct dz_bounce **out, bool no_uring);
+/* Waits for what is still in flight; memory that the device may yet write to is not used again. */
+void dz_bounce_put(struct dz_bounce **mine, struct dz_bounce *b);
+/* By its thread at its end, or by anybody once the thread is gone. */
+void dz_bounce_free(struct dz_bounce *b);
 
 #endif

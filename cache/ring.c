@@ -174,6 +174,11 @@ bool dz_ring_is_ours(const struct dz_ring *ring)
 	       (uint32_t)dz_sys_gettid();
 }
 
+bool dz_ring_is_inherited(const struct dz_ring *ring)
+{
+	return atomic_load_explicit(ring->owner_tid, memory_order_relaxed) == 0;
+}
+
 bool dz_ring_is_uring(const struct dz_ring *ring)
 {
 	return ring->is_uring;
@@ -349,7 +354,7 @@ void dz_ring_abandon(struct dz_ring *ring)
 
 	if (!ring)
 		return;
-	is_child = atomic_load_explicit(ring->owner_tid, memory_order_relaxed) == 0;
+	is_child = dz_ring_is_inherited(ring);
 	if (ring->is_mapped && !is_child)
 		ring_unmap_queues(ring);
 	if (ring->kept_fd >= 0)

@@ -43,6 +43,8 @@ int dz_ring_fd(const struct dz_ring *ring);
  * or vforked since?  In anyone else's hands dz_ring_start() is synchronous.
  */
 bool dz_ring_is_ours(const struct dz_ring *ring);
+/* Was it made before a fork that made us?  Then dz_ring_abandon() is all that may be done. */
+bool dz_ring_is_inherited(const struct dz_ring *ring);
 /* I/Os started and not yet reported by dz_ring_wait(): their buffers may still be written. */
 uint32_t dz_ring_in_flight(const struct dz_ring *ring);
 /* Starts an I/O; `io` must live until is_done.  Returns 0 or -EBUSY (depth reached). */
