@@ -32,6 +32,14 @@ _Atomic dz_fh *dz_fd_table;
 
 __thread int dz_vforked;
 
+/* What a vfork child did to its descriptors; a child does this for its next program only. */
+#define CHILD_FDS 16
+static __thread struct {
+	int fd;
+	dz_fh fh;
+} child_fds[CHILD_FDS];
+static __thread uint32_t n_child_fds;
+
 bool dz_in_vfork_child(void)
 {
 	if (!dz_vforked)
@@ -39,7 +47,31 @@ bool dz_in_vfork_child(void)
 	if (dz_sys_getpid() != dz_pid)
 		return true;
 	dz_vforked = 0;
+	n_child_fds = 0;
 	return false;
+}
+
+void dz_fd_child_each(void (*cb)(int fd, dz_fh fh, void *arg), void *arg)
+{
+	uint32_t i;
+
+	for (i = 0; i < n_child_fds; i++)
+		if (child_fds[i].fh)
+			cb(child_fds[i].fd, child_fds[i].fh, arg);
+}
+
+static void child_note(int fd, dz_fh fh)
+{
+	uint32_t i = 0;
+
+	while (i < n_child_fds && child_fds[i].fd != fd)
+		i++;
+	if (i == CHILD_FDS)
+		return;
+	child_fds[i].fd = fd;
+	child_fds[i].fh = fh;
+	if (i == n_child_fds)
+		n_child_fds++;
 }
 
 /* Reserves the table: 12 MiB of addresses, memory only where it is touched. */
@@ -94,8 +126,9 @@ static void file_drop(dz_fh fh)
  * The child of vfork: the table is its parent's.  A file that the child opened
  * itself is held by nobody in the parent: keep it for the program it will run.
  */
-static int set_in_vfork_child(dz_fh fh)
+static int set_in_vfork_child(int fd, dz_fh fh)
 {
+	child_note(fd, fh);
 	if (fh && (!dz_fd_table || *holders_of(fh) == 0)) {
 		dz_engine_handover(dz_engine, fh);
 		dz_engine_close_file(dz_engine, fh);
@@ -109,7 +142,7 @@ int dz_fd_set(int fd, dz_fh fh)
 	int r;
 
 	if (dz_in_vfork_child())
-		return set_in_vfork_child(fh);
+		return set_in_vfork_child(fd, fh);
 	if (!fh && !dz_fd_get(fd))
 		return 0;
 	if ((uint32_t)fd >= FDS_MAX)

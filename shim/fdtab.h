@@ -36,6 +36,8 @@ static inline dz_fh dz_fd_get(int fd)
 int dz_fd_set(int fd, dz_fh fh);
 /* All of ours in [first, last]; cb may call dz_fd_set(). */
 void dz_fd_each(int first, int last, void (*cb)(int fd, dz_fh fh, void *arg), void *arg);
+/* In a vfork child: what it has duplicated or opened since (the table is its parent's). */
+void dz_fd_child_each(void (*cb)(int fd, dz_fh fh, void *arg), void *arg);
 /* Looks at descriptors that the process was born with, or has received. */
 void dz_fd_adopt(int fd);
 void dz_fd_adopt_all(void);

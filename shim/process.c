@@ -64,6 +64,7 @@ DZ_DOOR(pid_t, _Fork, void)
  */
 void *dz_vfork_prepare(void)
 {
+	dz_in_vfork_child(); /* what is left of an earlier child is forgotten */
 	if (dz_is_on())
 		dz_attach();
 	return DZ_REAL(vfork);
