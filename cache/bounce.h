@@ -2,43 +2,38 @@
 /*
  * What a thread reads the disk with: a ring, and 2 MiB of memory that a device
  * may write to while the program forks (a child does not get it, so no page of
- * it is ever copied under a transfer).  Made at the first use, kept by the
- * caller in a pointer of the thread's own.
- *
- *     ret = dz_bounce_get(&mine, &b);
- *     ... dz_ring_start(b->ring, ...) into dz_bounce_buf(b, i), dz_ring_wait() ...
- *     dz_bounce_put(&mine, b);
- *
- * A signal handler that reads while its thread is inside such a pair, and a
- * vforked child, get one of their own for that read.
+ * it is ever copied under a transfer).  Made at a thread's first read from the
+ * disk; who keeps it where is the caller's affair.
  */
 #ifndef DZ_BOUNCE_H
 #define DZ_BOUNCE_H
 
 #include "cache/ring.h"
 
-#define DZ_BOUNCE_BUFS	8u
-#define DZ_BOUNCE_BYTES ((uint32_t)(256 * DZ_KIB))
+#define DZ_BOUNCE_IOS  8u
+#define DZ_BOUNCE_UNIT (256 * DZ_KIB)
 
 struct dz_bounce {
-	struct dz_ring *ring; /* DZ_BOUNCE_BUFS deep */
-	uint8_t *mem;	      /* the buffers, one after the other: a whole block fits four */
-	_Atomic uint32_t is_busy;
+	struct dz_ring *ring; /* DZ_BOUNCE_IOS deep */
+	uint8_t *data;	      /* the buffers, one after the other: a block fits four */
+	uint32_t pid, tid;    /* who made it */
+	struct dz_io io[DZ_BOUNCE_IOS];
 };
 
 static inline uint8_t *dz_bounce_buf(const struct dz_bounce *b, uint32_t i)
 {
-	return b->mem + (size_t)(i % DZ_BOUNCE_BUFS) * DZ_BOUNCE_BYTES;
+	return b->data + (size_t)(i % DZ_BOUNCE_IOS) * DZ_BOUNCE_UNIT;
 }
 
+/* For the calling thread.  0 or -ENOMEM. */
+int dz_bounce_new(struct dz_bounce **out);
 /*
- * The thread's own (*mine, NULL at first; made anew after a fork), or one for
- * this read alone when that is in use.  0 or -ENOMEM.
+ * By its thread (waits for what is in flight), or by anybody once that thread is
+ * gone, or in a forked child.  Anywhere else (a vforked child that took its
+ * parent's thread for dead) it does nothing, and the thread keeps it.
  */
-int dz_bounce_get(struct dz_bounce **mine, struct dz_bounce **out, bool no_uring);
-/* Waits for what is still in flight; memory that the device may yet write to is not used again. */
-void dz_bounce_put(struct dz_bounce **mine, struct dz_bounce *b);
-/* By its thread at its end, or by anybody once the thread is gone. */
 void dz_bounce_free(struct dz_bounce *b);
+/* In a forked child: the same, for one of the parent's. */
+void dz_bounce_abandon(struct dz_bounce *b);
 
 #endif

@@ -223,7 +223,9 @@ int dz_ring_start(struct dz_ring *ring, struct dz_io *io)
 {
 	struct io_uring_sqe *sqe = NULL;
 
-	if (ring->n_ended + (ring->is_uring ? ring->n_flying : 0) >= ring->depth)
+	if (!ring->is_uring && ring->n_flying > 0)
+		return -EIO;
+	if (dz_ring_in_flight(ring) >= ring->depth)
 		return -EBUSY;
 	io->is_done = false;
 	io->res = 0;

@@ -47,13 +47,16 @@ bool dz_ring_is_ours(const struct dz_ring *ring);
 bool dz_ring_is_inherited(const struct dz_ring *ring);
 /* I/Os started and not yet reported by dz_ring_wait(): their buffers may still be written. */
 uint32_t dz_ring_in_flight(const struct dz_ring *ring);
-/* Starts an I/O; `io` must live until is_done.  Returns 0 or -EBUSY (depth reached). */
+/*
+ * Starts an I/O; `io` must live until is_done.  Returns 0; -EBUSY depth reached;
+ * -EIO the ring lost I/Os, which may still write to the caller's buffers.
+ */
 int dz_ring_start(struct dz_ring *ring, struct dz_io *io);
 /*
  * Waits until at least one I/O ended; returns how many did (0: none was in
  * flight), or -errno: the kernel took the ring away (a program closed its
  * descriptor), what is in flight will never be reported and its buffers must not
- * be used again; later I/Os are synchronous.
+ * be used again; dz_ring_start() refuses from then on.
  */
 int dz_ring_wait(struct dz_ring *ring);
 
