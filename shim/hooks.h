@@ -72,7 +72,7 @@ enum dz_call {
 /* Counts a managed call and gives the program its answer. */
 static inline long dz_done(enum dz_call call, long result)
 {
-	if ((uint32_t)call < DZ_STAT_CALLS)
+	if ((uint32_t)call < DZ_STAT_CALLS && dz_engine)
 		dz_engine_count(dz_engine, (uint32_t)call, result);
 	/* ESTALE would make programs think of NFS; the reason is in the log. */
 	return dz_ret(result == -ESTALE ? -EIO : result);
