@@ -518,6 +518,26 @@ static bool scrub_chunk(const struct dz_seg *seg, enum dz_tier tier, uint32_t pa
 	}
 }
 
+/* What kills took off the counters; what others allocate meanwhile may be missed. */
+static void recount(const struct dz_seg *seg, enum dz_tier tier)
+{
+	bool is_dram = tier == DZ_TIER_DRAM;
+	uint64_t bytes = 0;
+	uint32_t chunks = 0;
+
+	for (uint32_t slab = 0; slab < tier_slabs(seg, tier); slab++) {
+		uint32_t n = dz_slabs_count(seg, tier, slab);
+
+		chunks += n;
+		bytes += (uint64_t)n * DZ_PAGE *
+			 dz_slabs_chunk_pages(seg, tier, slab * DZ_SLAB_PAGES);
+	}
+	atomic_store_explicit(is_dram ? &seg->hdr->dram_used : &seg->hdr->disk_used,
+			      dz_min_u64(bytes, is_dram ? seg->dram_bytes : seg->disk_bytes),
+			      memory_order_relaxed);
+	atomic_store_explicit(&seg->hdr->chunks[tier], chunks, memory_order_relaxed);
+}
+
 /*
  * A disk slot that no chunk leads to.  One that is being filled and has its
  * chunk is left to whoever knows that no write to it is under way any more.
@@ -567,5 +587,7 @@ uint32_t dz_slabs_scrub(const struct dz_seg *seg, enum dz_tier tier, uint32_t fi
 	}
 	if (tier == DZ_TIER_DISK && first < seg->n_disk_slabs)
 		freed += scrub_disk_slots(seg, first, n);
+	if (first == 0 && n >= tier_slabs(seg, tier))
+		recount(seg, tier);
 	return freed;
 }

@@ -72,6 +72,7 @@ uint32_t dz_slabs_count(const struct dz_seg *seg, enum dz_tier tier, uint32_t sl
  * finishes evictions of dead members, evicts blocks that the index does not
  * name, returns empty slabs; of the disk tier also the like part of its slots.
  * Not a disk slot that a dead member was writing to.  How many slots it freed.
+ * Over the whole tier it also counts again what is used.
  */
 uint32_t dz_slabs_scrub(const struct dz_seg *seg, enum dz_tier tier, uint32_t first, uint32_t n);
 
