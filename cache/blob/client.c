@@ -571,6 +571,8 @@ static void on_done(struct dz_http_req *http, int err, const char *why)
 		op_queue(op);
 		return;
 	}
+	/* Broken off or silent, but somebody took the connection. */
+	b->has_contact |= err == -ETIMEDOUT || err == -ECONNRESET;
 	if (is_slow_down(op, err))
 		dz_http_slow_down(b->http);
 	else if (err == 0)

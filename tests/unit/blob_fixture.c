@@ -76,6 +76,32 @@ void service_add(const struct service *s, const char *name, uint64_t bytes)
 	assert_int_equal(fclose(file), 0);
 }
 
+void service_write(const struct service *s, const char *name, const char *text)
+{
+	char path[512];
+	FILE *file;
+
+	snprintf(path, sizeof(path), "%s/%s", s->dir, name);
+	file = fopen(path, "we");
+	assert_non_null(file);
+	fputs(text, file);
+	assert_int_equal(fclose(file), 0);
+}
+
+void service_read(const struct service *s, const char *name, char *text, size_t cap)
+{
+	char path[512];
+	FILE *file;
+	size_t n;
+
+	snprintf(path, sizeof(path), "%s/%s", s->dir, name);
+	file = fopen(path, "re");
+	assert_non_null(file);
+	n = fread(text, 1, cap - 1, file);
+	fclose(file);
+	text[n] = '\0';
+}
+
 /* The first line of a command's output. */
 static void run_command(char *out, size_t cap, const char *command)
 {
@@ -113,9 +139,21 @@ static void start_azurite(struct service *s)
 	service_put(s, NULL, 0, arguments);
 }
 
-static void exec_stand_in(const struct service *s, int out, const char *fault_path)
+/* The port that it had before, so that a restart is found where it was. */
+static const char *port_of(const struct service *s)
 {
-	char program[512], root[512];
+	static char port[8];
+	unsigned int n = 0;
+
+	if (sscanf(s->url, "http://127.0.0.1:%u/", &n) != 1)
+		n = 0;
+	snprintf(port, sizeof(port), "%u", n & 0xffff);
+	return port;
+}
+
+static void exec_stand_in(const struct service *s, int out)
+{
+	char program[512], root[512], faults[512], token[512];
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	dup2(out, 1);
@@ -123,10 +161,10 @@ static void exec_stand_in(const struct service *s, int out, const char *fault_pa
 	snprintf(root, sizeof(root), "%s/root", s->dir);
 	unsetenv("AZURE_STORAGE_ACCOUNT");
 	unsetenv("AZURE_STORAGE_KEY");
-	if (fault_path)
-		execl(program, "dz", "serve", "--root", root, "--fault", fault_path, NULL);
-	else
-		execl(program, "dz", "serve", "--root", root, NULL);
+	snprintf(faults, sizeof(faults), "%s/faults", s->dir);
+	snprintf(token, sizeof(token), "%s/token", s->dir);
+	execl(program, "dz", "serve", "--root", root, "--port", port_of(s), "--fault", faults,
+	      "--token-file", token, NULL);
 	_exit(127);
 }
 
@@ -144,21 +182,13 @@ static void read_url(struct service *s)
 
 static void start_stand_in(struct service *s, const char *faults)
 {
-	char fault_path[512];
 	int pipe_fd[2];
-	FILE *file;
 
-	if (faults) {
-		snprintf(fault_path, sizeof(fault_path), "%s/faults", s->dir);
-		file = fopen(fault_path, "we");
-		assert_non_null(file);
-		fputs(faults, file);
-		fclose(file);
-	}
+	service_write(s, "faults", faults ? faults : "");
 	assert_int_equal(pipe2(pipe_fd, O_CLOEXEC), 0);
 	s->pid = fork();
 	if (s->pid == 0)
-		exec_stand_in(s, pipe_fd[1], faults ? fault_path : NULL);
+		exec_stand_in(s, pipe_fd[1]);
 	close(pipe_fd[1]);
 	s->out = pipe_fd[0];
 	read_url(s);
@@ -172,15 +202,27 @@ void service_start(struct service *s, const char *faults)
 		start_stand_in(s, faults);
 }
 
+void service_end(struct service *s)
+{
+	if (s->pid <= 0)
+		return;
+	kill(s->pid, SIGTERM);
+	waitpid(s->pid, NULL, 0);
+	close(s->out);
+	s->pid = 0;
+}
+
+void service_restart(struct service *s, const char *faults)
+{
+	service_end(s);
+	start_stand_in(s, faults);
+}
+
 void service_stop(struct service *s)
 {
 	char command[512];
 
-	if (s->pid > 0) {
-		kill(s->pid, SIGTERM);
-		waitpid(s->pid, NULL, 0);
-		close(s->out);
-	}
+	service_end(s);
 	snprintf(command, sizeof(command), "rm -rf '%s'", s->dir);
 	run_command(NULL, 0, command);
 }
@@ -286,13 +328,18 @@ void call_free(struct call *c)
 	c->bytes = NULL;
 }
 
-void client_submit(struct client *c, struct call *call)
+int client_try_submit(struct client *c, struct call *call)
 {
 	call->req.mount = &c->mount;
 	call->req.body = on_body;
 	call->req.entry = on_entry;
 	call->req.done = on_done;
-	assert_int_equal(dz_blob_submit(c->blob, &call->req), 0);
+	return dz_blob_submit(c->blob, &call->req);
+}
+
+void client_submit(struct client *c, struct call *call)
+{
+	assert_int_equal(client_try_submit(c, call), 0);
 }
 
 void client_wait(struct client *c, struct call *call)

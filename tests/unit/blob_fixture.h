@@ -30,7 +30,13 @@ void service_add(const struct service *s, const char *name, uint64_t bytes);
 unsigned char content_byte(uint64_t i);
 /* faults: NULL, or the text of a fault file (stand-in only). */
 void service_start(struct service *s, const char *faults);
+/* Stand-in only: ends it, keeping its files; ends and starts it on the same port. */
+void service_end(struct service *s);
+void service_restart(struct service *s, const char *faults);
 void service_stop(struct service *s);
+/* A file beside the root; "token" holds the bearer token that the stand-in accepts. */
+void service_write(const struct service *s, const char *name, const char *text);
+void service_read(const struct service *s, const char *name, char *text, size_t cap);
 /* putblob.py ARGUMENTS...; its output's first line goes to `out` (may be NULL). */
 void service_put(const struct service *s, char *out, size_t cap, const char *arguments);
 
@@ -63,6 +69,7 @@ struct call {
 };
 
 void call_free(struct call *c);
+int client_try_submit(struct client *c, struct call *call);
 void client_submit(struct client *c, struct call *call);
 void client_wait(struct client *c, struct call *call);
 /* Both. */
