@@ -101,7 +101,7 @@ _Static_assert(sizeof(struct dz_slot) == 64, "a slot is one cache line");
 struct dz_slab {
 	_Atomic uint64_t ctl;
 	_Atomic uint64_t bitmap[6];
-	uint64_t pad;
+	_Atomic uint64_t mapped; /* DRAM: some member may map it, look at their pins */
 };
 _Static_assert(sizeof(struct dz_slab) == 64, "a slab header is one cache line");
 
@@ -257,7 +257,7 @@ struct dz_seg_header {
 	uint32_t pad0;
 	uint64_t off_members, off_stats, off_held, off_mounts, off_agents, off_pending, off_leases,
 		off_requests, off_files, off_buckets, off_dram_slots, off_dram_slabs,
-		off_disk_slots, off_disk_slabs, off_disk_map, off_freq, off_window;
+		off_disk_slots, off_disk_slabs, off_disk_map, off_freq, off_window, off_pins;
 	/* from here on: changed while in use, a cache line each */
 	_Alignas(64) _Atomic uint32_t tick;    /* counted accesses: the clock of eviction */
 	_Atomic uint32_t dram_hint, disk_hint; /* where to look for a free slab */

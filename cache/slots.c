@@ -15,6 +15,7 @@
  */
 #include "cache/evict.h"
 #include "cache/index.h"
+#include "cache/pins.h"
 #include "cache/slabs.h"
 
 #include <errno.h>
@@ -219,6 +220,8 @@ bool dz_slot_refill(const struct dz_seg *seg, enum dz_tier tier, uint32_t slot, 
  */
 static bool slot_is_pinned(const struct dz_seg *seg, uint32_t slot)
 {
+	if (dz_slab_is_mapped(seg, slot / DZ_SLAB_PAGES))
+		return true;
 	for (uint32_t m = 0; m < seg->n_members; m++) {
 		const struct dz_member *member = &seg->members[m];
 
