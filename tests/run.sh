@@ -21,7 +21,6 @@ unset LD_PRELOAD $(env | sed -n 's/^\(\(AZURE\|DELTAZERO\)_[A-Z0-9_]*\)=.*/\1/p'
 
 DZ_TOP=$(cd "$(dirname "$0")/.." && pwd)
 DZ_BUILD=${DZ_BUILD:-$DZ_TOP/build}
-results=$DZ_BUILD/check
 jobs=${DZ_JOBS:-2}
 export DZ_TOP DZ_BUILD
 
@@ -90,16 +89,20 @@ $(tail -n 40 "$out.log" | sed 's/^/     | /')"
 }
 
 if [ "${1:-}" = --one ]; then
-	run_one "$2" "$3"
+	results=$2
+	run_one "$3" "$4"
 	exit
 fi
 
+# A place of its own, so that two runs of different groups do not meet.
+results=$DZ_BUILD/check/$(echo "$*" | tr ' ' +)
 rm -rf "$results"
+mkdir -p "$results"
 for group in "$@"; do
 	mkdir -p "$results/$group"
-	list_group "$group" | grep -e "${TESTS:-}" | sed "s|^|$group |"
+	list_group "$group" | grep -e "${TESTS:-}" | sed "s|^|$results $group |"
 done >"$results/list"
-xargs -r -n 2 -P "$jobs" "$0" --one <"$results/list"
+xargs -r -n 3 -P "$jobs" "$0" --one <"$results/list"
 
 expected=$(wc -l <"$results/list")
 find "$results" -name '*.count' -exec cat {} + | awk -v expected="$expected" '

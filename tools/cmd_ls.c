@@ -20,8 +20,8 @@
 
 static const char help[] =
 	"Usage: dz ls [-l] [--json] [PATH | URL]...\n"
-	"Lists what is below a mount (a local path such as /mnt/blob/train; the mounts are\n"
-	"those of DELTAZERO_MOUNT) or behind a URL.  Without an argument: the mounts.\n"
+	"Lists what is below a mount (a local path such as /mnt/blob/train; the mounts\n"
+	"are those of DELTAZERO_MOUNT) or behind a URL.  Without an argument: the mounts.\n"
 	"\n"
 	"  -l, --long  mode, size, time and name\n"
 	"      --json  an array of objects: name, type, size, mtime\n"

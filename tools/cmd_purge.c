@@ -17,8 +17,8 @@
 
 static const char help[] =
 	"Usage: dz purge [--disk]\n"
-	"Removes the shared memory of the cache: programs that use it go on with what they\n"
-	"have, the next ones begin with an empty memory tier.  What the disk tier holds\n"
+	"Removes the shared memory of the cache: programs that use it go on with what\n"
+	"they have, the next ones begin with an empty memory tier.  What the disk tier holds\n"
 	"stays and serves them, unless it is to go too.\n"
 	"\n"
 	"  --disk  remove the disk tier as well\n"

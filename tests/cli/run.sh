@@ -59,5 +59,6 @@ kill -TERM $pid
 wait $pid
 is 'a signal is passed on and is how dz ends' "$?" 143
 is 'and the report is written' "$(grep -c '"status": 143' "$report")" 1
-is 'options of the command are its own' "$("$dz" run -m /m=$url echo --help)" --help
+# shellcheck disable=SC2016 # for the inner shell
+is 'options of the command are its own' "$("$dz" run -m /m=$url sh -c 'echo $1' sh --help)" --help
 exit $failed

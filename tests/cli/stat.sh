@@ -23,6 +23,6 @@ PY
 "$dz" stat >/dev/null || ret=1
 "$dz" stat --prometheus | grep -q '^deltazero_calls_total 0$' || ret=1
 # Each metric is a type, a help and a value that is a number.
-"$dz" stat --prometheus | grep -v '^#' | grep -vE '^deltazero_[a-z_]+({[a-z]+="[a-z_]+"})? [0-9.]+$' && ret=1
+"$dz" stat --prometheus | grep -v '^#' | grep -vE '^deltazero_[a-z_]+([{][a-z]+="[a-z_]+"[}])? [0-9.]+$' && ret=1
 [ -z "$(ls -A "$DELTAZERO_SHM_DIR")" ] || { echo 'stat made a cache'; ret=1; }
 exit $ret
