@@ -30,7 +30,7 @@ const char serve_fault_help[] =
 	"  action=          one of:\n"
 	"    delay:MS         answers later          status:CODE   this error instead\n"
 	"    close            no answer              stall         never an answer\n"
-	"    lost             done, but no answer    drip:RATE     RATE body bytes a second\n"
+	"    lost             done, but no answer    drip:RATE     RATE body bytes/second\n"
 	"    reset:BYTES      RST after these body bytes\n"
 	"    short:BYTES      the connection closes after these body bytes\n"
 	"    truncate:BYTES   a body of BYTES, and Content-Length agrees\n"
