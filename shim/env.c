@@ -124,13 +124,19 @@ static size_t copy_vars(char *const *envp, bool own_preload, struct dz_env *room
 
 char *const *dz_env_for_child(char *const *envp, struct dz_env *room)
 {
+	return dz_env_for_cwd(envp, NULL, room);
+}
+
+char *const *dz_env_for_cwd(char *const *envp, const char *cwd, struct dz_env *room)
+{
 	static char *const none[] = { NULL };
-	const char *cwd = dz_cwd_env(room->cwd, sizeof(room->cwd));
 	const char *preload = NULL;
 	size_t n;
 	uint32_t i;
 
 	envp = envp ? envp : none;
+	if (!cwd)
+		cwd = dz_cwd_env(room->cwd, sizeof(room->cwd));
 	if (!dz_is_on() || is_complete(envp, cwd))
 		return envp;
 	preload = find(envp, PRELOAD_VAR);

@@ -12,12 +12,13 @@
 /* Keeps copies of what children must get: the program may write over its environment. */
 void dz_env_keep(char *const *envp);
 
-#define DZ_ENV_VARS 1024
+#define DZ_ENV_VARS  1024
+#define DZ_CWD_BYTES 2048 /* of "DELTAZERO_CWD=...": a mount's path and a name */
 /* Room for one environment, on the caller's stack: a vfork child must not allocate. */
 struct dz_env {
 	const char *vars[DZ_ENV_VARS];
 	char preload[4096];
-	char cwd[2048];
+	char cwd[DZ_CWD_BYTES];
 };
 
 /*
@@ -25,5 +26,8 @@ struct dz_env {
  * it, else built in *room.  One that has no room left is passed on as it is.
  */
 char *const *dz_env_for_child(char *const *envp, struct dz_env *room);
+/* The same for a child that will stand elsewhere: `cwd` is its "DELTAZERO_CWD=...", NULL as ours.
+ */
+char *const *dz_env_for_cwd(char *const *envp, const char *cwd, struct dz_env *room);
 
 #endif

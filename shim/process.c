@@ -25,6 +25,19 @@ static void child_begins(bool has_cookie, uint32_t cookie)
 		dz_engine_fork_child(dz_engine, cookie);
 }
 
+long dz_fork_raw(long nr, long a, long b, long c, long d, long e)
+{
+	struct dz_engine *engine = dz_engine;
+	uint32_t cookie = engine ? dz_engine_fork_prepare(engine) : 0;
+	long pid = dz_sys_5(nr, a, b, c, d, e);
+
+	if (pid == 0)
+		child_begins(engine != NULL, cookie);
+	else if (engine)
+		dz_engine_fork_parent(engine, cookie, pid < 0);
+	return pid;
+}
+
 static pid_t fork_with(pid_t (*real)(void))
 {
 	struct dz_engine *e = dz_engine;
