@@ -177,7 +177,9 @@ void dz_engine_close(struct dz_engine *e)
 {
 	if (e->disk)
 		dz_disk_close(e->disk);
-	dz_member_leave(&e->seg);
+	/* What is mapped may still be read by later destructors: the sweeper ends us. */
+	if (!dz_map_is_used(e))
+		dz_member_leave(&e->seg);
 	dz_seg_close(&e->seg);
 	dz_sys_munmap(e, sizeof(*e));
 }

@@ -21,8 +21,7 @@ struct dz_engine_bounce {
 	struct dz_bounce *bounce;
 };
 
-/* One mapping handed to the program: what it pins. */
-struct dz_pins;
+struct dz_maps; /* what is mapped in this process: map.c */
 
 struct dz_engine {
 	struct dz_config cfg;
@@ -37,6 +36,8 @@ struct dz_engine {
 	_Atomic uint32_t inline_lock;  /* one thread pumps at a time */
 	struct dz_inline *inl;	       /* the fetch module's state, made on first use */
 	_Atomic uint32_t pid;
+	struct dz_maps *maps;	       /* made by the first mmap of a managed file */
+	_Atomic uint32_t map_lock;
 	_Atomic uint64_t agent_seen_ms; /* an agent was alive then */
 	struct dz_engine_bounce bounces[DZ_ENGINE_BOUNCES];
 	_Atomic uintptr_t stripe_owner[DZ_STAT_STRIPES - 1]; /* thread pointers */
@@ -58,6 +59,8 @@ ssize_t dz_read_at(struct dz_engine *e, struct dz_ofile *f, void *buf, size_t le
  */
 ssize_t dz_read_disk(struct dz_engine *e, struct dz_ofile *f, uint64_t blk, uint32_t off,
 		     size_t len, void *dst);
+/* From the disk tier into DRAM, whatever the policy says.  0, -ENOENT, -ENOSPC. */
+int dz_disk_bring(struct dz_engine *e, const struct dz_ofile *f, uint64_t blk);
 /* Asks for blocks [first, last] unless some tier has them; does not wait. */
 void dz_read_prefetch(struct dz_engine *e, const struct dz_ofile *f, uint64_t first,
 		      uint64_t last);
@@ -112,7 +115,12 @@ struct dz_bounce *dz_engine_bounce_lock(struct dz_engine *e);
 void dz_engine_bounce_unlock(struct dz_engine *e, struct dz_bounce *b);
 /* In a forked child: the parent's. */
 void dz_engine_forget_bounces(struct dz_engine *e);
+/* In a forked child. */
 void dz_map_forget(struct dz_engine *e);
+/* Does the program still map pages of the cache? */
+bool dz_map_is_used(const struct dz_engine *e);
+/* A real descriptor of the file's bytes, or a mapping of such a one. */
+int dz_real_fd(struct dz_engine *e, struct dz_ofile *f);
 
 /*
  * A name's attributes.  `strict`: confirmed by Blob within the time to live

@@ -45,7 +45,7 @@ static struct dz_key run_key(const struct dz_ofile *f, uint64_t blk)
 /* ---- one whole block ---- */
 
 /* A checked block in b->data becomes a DRAM block, if the policy wants it. */
-static void disk_promote(struct dz_engine *e, const struct dz_ofile *f, uint64_t blk,
+static int disk_promote(struct dz_engine *e, const struct dz_ofile *f, uint64_t blk,
 			 const uint8_t *data, uint32_t len)
 {
 	const struct dz_seg *seg = &e->seg;
@@ -53,9 +53,10 @@ static void disk_promote(struct dz_engine *e, const struct dz_ofile *f, uint64_t
 	uint64_t ctl, ready;
 	struct dz_slot *s;
 	uint32_t n;
+	int ret = -ENOSPC;
 
 	if (seg->member >= seg->n_members)
-		return;
+		return ret;
 	atomic_fetch_add_explicit(&seg->members[seg->member].filling, 1, memory_order_relaxed);
 	n = dz_slot_alloc(seg, DZ_TIER_DRAM, len, seg->member, &ctl);
 	if (n == DZ_NONE)
@@ -69,12 +70,14 @@ static void disk_promote(struct dz_engine *e, const struct dz_ofile *f, uint64_t
 	memcpy(dz_seg_page(seg, n), data, len);
 	memset(dz_seg_page(seg, n) + len, 0, dz_round_up(len, DZ_PAGE) - len);
 	atomic_store_explicit(&s->valid, dz_pieces(0, len), memory_order_release);
-	if (dz_index_insert(seg, key, DZ_TIER_DRAM, n, DZ_NONE) < 0)
+	ret = dz_index_insert(seg, key, DZ_TIER_DRAM, n, DZ_NONE);
+	if (ret < 0)
 		dz_slot_discard(seg, DZ_TIER_DRAM, n, ctl);
 	else if (dz_slot_publish(seg, DZ_TIER_DRAM, n, ctl, &ready))
 		dz_evict_filled(seg, DZ_TIER_DRAM, n);
 out:
 	atomic_fetch_sub_explicit(&seg->members[seg->member].filling, 1, memory_order_relaxed);
+	return ret == -EEXIST ? 0 : ret;
 }
 
 /* Reads `len` bytes of a block to the front of the buffers, several units at once. */
@@ -107,24 +110,55 @@ static int disk_read_block(struct dz_engine *e, struct dz_bounce *b, uint32_t sl
 	return ret;
 }
 
+/* The whole block to the front of the buffers, checked.  Its length, or -errno. */
+static int disk_load(struct dz_engine *e, const struct dz_ofile *f, struct dz_bounce *b,
+		     uint64_t blk, uint32_t slot, uint64_t ctl)
+{
+	uint32_t len = (uint32_t)dz_min_u64(DZ_BLOCK_BYTES, f->size - blk * DZ_BLOCK_BYTES);
+	int ret = disk_read_block(e, b, slot, ctl, len);
+
+	if (ret == 0 && dz_disk_is_unverified(e->disk, slot))
+		ret = dz_disk_verify(e->disk, slot, ctl, b->data);
+	return ret < 0 ? ret : (int)len;
+}
+
 /* The whole block: checked, offered to DRAM, and its wanted part copied. */
 static ssize_t disk_whole(struct dz_engine *e, const struct dz_ofile *f, struct dz_bounce *b,
 			  uint64_t blk, uint32_t slot, uint64_t ctl, uint32_t off, size_t len,
 			  void *dst)
 {
-	uint32_t block_len = (uint32_t)dz_min_u64(DZ_BLOCK_BYTES, f->size - blk * DZ_BLOCK_BYTES);
-	size_t n = (size_t)dz_min_u64(len, block_len - off);
+	int block_len = disk_load(e, f, b, blk, slot, ctl);
+	size_t n;
 
-	if (disk_read_block(e, b, slot, ctl, block_len) < 0)
+	if (block_len < 0)
 		return 0;
-	if (dz_disk_is_unverified(e->disk, slot) &&
-	    dz_disk_verify(e->disk, slot, ctl, b->data) < 0)
-		return 0;
+	n = (size_t)dz_min_u64(len, (uint32_t)block_len - off);
 	if (dz_evict_admits(&e->seg, DZ_TIER_DRAM, run_key(f, blk), f->group))
-		disk_promote(e, f, blk, b->data, block_len);
+		disk_promote(e, f, blk, b->data, (uint32_t)block_len);
 	memcpy(dst, b->data + off, n);
 	dz_evict_touch(&e->seg, DZ_TIER_DISK, slot);
 	return (ssize_t)n;
+}
+
+int dz_disk_bring(struct dz_engine *e, const struct dz_ofile *f, uint64_t blk)
+{
+	struct dz_bounce *b;
+	uint64_t ctl;
+	uint32_t slot;
+	int ret;
+
+	if (!e->disk)
+		return -ENOENT;
+	slot = dz_index_find(&e->seg, run_key(f, blk), DZ_TIER_DISK, &ctl);
+	if (slot == DZ_NONE || dz_ctl_state(ctl) != DZ_SLOT_READY)
+		return -ENOENT;
+	b = dz_engine_bounce_lock(e);
+	if (!b)
+		return -ENOSPC;
+	ret = disk_load(e, f, b, blk, slot, ctl);
+	ret = ret < 0 ? -ENOENT : disk_promote(e, f, blk, b->data, (uint32_t)ret);
+	dz_engine_bounce_unlock(e, b);
+	return ret;
 }
 
 /* ---- a run of parts ---- */
