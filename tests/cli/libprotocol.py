@@ -284,6 +284,8 @@ def a_commit_takes_old_and_new_blocks(client):
     listed = client.request("GET", name, {"comp": "blocklist", "blocklisttype": "all"}).xml()
     sizes = [b.findtext("Size") for b in listed.find("CommittedBlocks")]
     assert sizes == ["4", "3", "4"], sizes
+    assert client.commit(name, ["id-1", "id-0"], "Committed").status == 201
+    assert client.get(name).body == b"twoone "
 
 
 @test
