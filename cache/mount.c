@@ -68,9 +68,16 @@ static size_t span_find(struct dz_span s, const char *chars)
 	return i;
 }
 
+/* In any case, as host names are. */
 static bool span_has(struct dz_span s, const char *text)
 {
-	return memmem(s.p, s.len, text, strlen(text)) != NULL;
+	size_t len = strlen(text);
+	size_t i;
+
+	for (i = 0; i + len <= s.len; i++)
+		if (dz_span_is((struct dz_span){ s.p + i, len }, text))
+			return true;
+	return false;
 }
 
 static bool span_copy(char *to, size_t cap, struct dz_span s)
