@@ -42,6 +42,7 @@ struct agent {
 	int fifo;
 	uint64_t alone_since_ms;
 	uint64_t keep_ms;
+	uint64_t next_ms; /* housekeeping */
 };
 
 static int agent_take_record(struct agent *a)
@@ -71,12 +72,16 @@ static int agent_open_fifo(struct agent *a)
 	return a->fifo < 0 ? a->fifo : 0;
 }
 
-static void agent_drain_fifo(const struct agent *a)
+/* True when `dz purge` says that the segment is gone. */
+static bool agent_drain_fifo(const struct agent *a)
 {
 	char buf[512];
+	bool told = false;
+	ssize_t n;
 
-	while (dz_sys_read(a->fifo, buf, sizeof(buf)) > 0)
-		;
+	while ((n = dz_sys_read(a->fifo, buf, sizeof(buf))) > 0)
+		told |= memchr(buf, 'q', (size_t)n) != NULL;
+	return told;
 }
 
 static bool agent_segment_is_gone(const struct agent *a)
@@ -134,23 +139,22 @@ static int agent_round(struct agent *a)
 	ret = dz_fetcher_pump(a->fetcher, dz_fetcher_is_idle(a->fetcher) ? SLEEP_MS : 20, a->fifo,
 			      DZ_NONE);
 	atomic_store_explicit(&a->rec->sleeping, 0, memory_order_relaxed);
-	agent_drain_fifo(a);
+	if (agent_drain_fifo(a))
+		a->next_ms = 0;
 	return ret < 0 ? ret : 0;
 }
 
 static int agent_run(struct agent *a)
 {
-	uint64_t next = 0;
-
 	for (;;) {
 		uint64_t now = dz_now_ms();
 		int ret;
 
-		if (now >= next) {
+		if (now >= a->next_ms) {
 			if (agent_is_done(a))
 				return 0;
 			dz_fetcher_rescan(a->fetcher);
-			next = now + SLEEP_MS;
+			a->next_ms = now + SLEEP_MS;
 		}
 		ret = agent_round(a);
 		if (ret < 0) {

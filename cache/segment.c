@@ -665,6 +665,36 @@ void dz_seg_close(struct dz_seg *seg)
 	seg_close_fds(seg);
 }
 
+/*
+ * The agents of a removed segment end by themselves; told so, they do it at once,
+ * and the disk tier's files are free for the next segment.
+ */
+static void seg_end_agents(int dir_fd)
+{
+	for (int tries = 0; tries < 300; tries++) {
+		int n_alive = 0;
+
+		for (int i = 0; i < 8; i++) {
+			char name[16];
+			int fd;
+
+			snprintf(name, sizeof(name), "agent.%d", i);
+			fd = dz_sys_openat(dir_fd, name, O_WRONLY | O_NONBLOCK | O_CLOEXEC, 0);
+			if (fd < 0)
+				continue; /* ENXIO: nobody reads */
+			n_alive++;
+			if (tries % 50 == 0)
+				dz_sys_write(fd, "q", 1);
+			dz_sys_close(fd);
+		}
+		if (!n_alive)
+			return;
+		struct timespec ts = { 0, 10000000 };
+
+		dz_sys_2(SYS_nanosleep, &ts, NULL);
+	}
+}
+
 static int seg_purge_at(const char *base)
 {
 	static const char *const names[] = { "meta", "dram", "meta.new", "dram.new" };
@@ -683,6 +713,7 @@ static int seg_purge_at(const char *base)
 
 	for (size_t i = 0; i < DZ_ARRAY_LEN(names); i++)
 		dz_sys_unlinkat(fd, names[i], 0);
+	seg_end_agents(fd);
 	if (lock >= 0)
 		dz_sys_close(lock);
 	dz_sys_close(fd);
