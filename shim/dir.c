@@ -144,8 +144,11 @@ static int dir_next(struct dz_dir *d)
 	if (!d->fh)
 		return dir_next_real(d);
 	pos = d->pos;
-	if (!dz_dir_entry_at(d->fh, &d->list, pos, &e))
+	if (!dz_dir_entry_at(d->fh, &d->list, pos, &e)) {
+		/* Whoever shares the description is at the end too. */
+		dz_engine_seek(dz_engine, d->fh, (int64_t)pos, SEEK_SET);
 		return 0;
+	}
 	dz_dir_record(&d->ent, sizeof(d->room), &e, (int64_t)pos + 1);
 	d->pos = pos + 1;
 	return 1;

@@ -155,8 +155,9 @@ static FTSENT64 *sorted(struct tree *t, FTSENT64 *first, size_t n)
 
 static void look_child(struct tree *t, FTSENT64 *e, uint8_t type)
 {
-	bool may_skip = (t->fts.fts_options & FTS_NOSTAT) && type != DT_DIR && type != DT_UNKNOWN &&
-			!(is_logical(t) && type == DT_LNK);
+	int sparing = FTS_NOSTAT | FTS_PHYSICAL;
+	bool may_skip =
+		(t->fts.fts_options & sparing) == sparing && type != DT_DIR && type != DT_UNKNOWN;
 	int len = path_of(t, e);
 
 	if (len < 0) {
@@ -204,6 +205,17 @@ static FTSENT64 *read_dir(struct tree *t, FTSENT64 *dir, bool only_names)
 	return first;
 }
 
+/* From now on a root is called by the last part of its path. */
+static void root_rename(FTSENT64 *e)
+{
+	char *slash = strrchr(e->fts_name, '/');
+
+	if (!slash || (slash == e->fts_name && slash[1] == '\0'))
+		return;
+	e->fts_namelen = (unsigned short)strlen(slash + 1);
+	memmove(e->fts_name, slash + 1, e->fts_namelen + 1u);
+}
+
 /* Makes `e` what fts_read gives: its path stands in the stream's. */
 static FTSENT64 *give(struct tree *t, FTSENT64 *e)
 {
@@ -226,8 +238,10 @@ static FTSENT64 *go_on(struct tree *t, FTSENT64 *e)
 		next = next->fts_link;
 	if (next) {
 		give(t, next);
-		if (next->fts_level == FTS_ROOTLEVEL)
+		if (next->fts_level == FTS_ROOTLEVEL) {
+			root_rename(next);
 			t->fts.fts_dev = next->fts_dev;
+		}
 		if (next->fts_instr == FTS_FOLLOW) {
 			look(t, next, true);
 			next->fts_instr = FTS_NOINSTR;
@@ -308,14 +322,9 @@ static int roots_read(struct tree *t, char *const *paths)
 
 	for (; *paths; paths++, n++) {
 		FTSENT64 *e = entry_new(t, t->root, *paths);
-		size_t len = strlen(*paths);
 
 		if (!e || path_of(t, e) < 0)
 			return -ENAMETOOLONG;
-		while (len > 1 && e->fts_name[len - 1] == '/')
-			e->fts_name[--len] = '\0';
-		e->fts_namelen = (unsigned short)len;
-		path_of(t, e);
 		look(t, e, is_logical(t) || (t->fts.fts_options & FTS_COMFOLLOW));
 		if (e->fts_info == FTS_DOT)
 			e->fts_info = FTS_D;

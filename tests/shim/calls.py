@@ -1,0 +1,35 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+# timeout: 300
+"""Each program makes the calls of one family on a local tree and on a mount:
+results, errno and bytes have to be the same.
+"""
+import sys
+
+import libshim
+from libblob import run_tests, test, tests_of
+
+
+@test
+def streams_of_stdio(trees):
+    trees.same([libshim.program("call_streams"), "{}"])
+
+
+@test
+def streams_of_cxx_and_filesystem_iterators(trees):
+    trees.same([libshim.program("call_ifstream"), "{}"])
+
+
+@test
+def cin_from_a_redirection(trees):
+    trees.same(libshim.program("call_ifstream") + " {} cin < {}/data/words.csv")
+
+
+@test
+def directories_walkers_and_patterns(trees):
+    trees.same([libshim.program("call_dirs"), "{}"])
+
+
+if __name__ == "__main__":
+    with libshim.trees() as both:
+        run_tests(tests_of(sys.modules[__name__]), both)
