@@ -5,7 +5,8 @@
  * A program that clears LD_PRELOAD or gives a child an environment of its own
  * does not mean the mounts to vanish there, so: LD_PRELOAD gets our file put in
  * front when it is missing, a DELTAZERO_* name that is absent gets the value of
- * our start, one that is present stays as the caller wants it.
+ * our start, one that is present stays as the caller wants it.  So do the AZURE_*
+ * names: a mount without its credentials is another mount, that nobody may read.
  */
 #include "shim/env.h"
 
@@ -20,7 +21,7 @@
 #define KEPT_BYTES 16384
 
 static char kept_bytes[KEPT_BYTES];
-static const char *kept[KEPT_VARS + 1]; /* "DELTAZERO_...=..." */
+static const char *kept[KEPT_VARS + 1]; /* "DELTAZERO_...=...", "AZURE_...=..." */
 static char preload_item[DZ_PATH_MAX];	/* our entry of LD_PRELOAD; "" when we came otherwise */
 
 #define CWD_VAR	    "DELTAZERO_CWD="
@@ -66,7 +67,8 @@ static void keep_preload(const char *list)
 void dz_env_keep(char *const *envp)
 {
 	for (; *envp; envp++) {
-		if (has_prefix(*envp, "DELTAZERO_") && !has_prefix(*envp, CWD_VAR))
+		if (has_prefix(*envp, "AZURE_") ||
+		    (has_prefix(*envp, "DELTAZERO_") && !has_prefix(*envp, CWD_VAR)))
 			keep_var(*envp);
 		else if (has_prefix(*envp, PRELOAD_VAR))
 			keep_preload(*envp + strlen(PRELOAD_VAR));

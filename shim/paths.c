@@ -17,6 +17,7 @@
 
 #include "shim/fdtab.h"
 #include "shim/guard.h"
+#include "shim/link.h"
 
 #include "cache/sys.h"
 
@@ -282,6 +283,18 @@ static bool is_wild(const char *path)
 	return (uintptr_t)path < 4096 || (uintptr_t)path > (uintptr_t)-4096;
 }
 
+/* "/dev/stdin" and the like: the kernel would find a socket behind the marker (ENXIO). */
+static int look_link(int fd, struct dz_path *out)
+{
+	int r = dz_engine_name(dz_engine, dz_fd_get(fd), &out->mount, out->name);
+
+	if (r < 0)
+		return r;
+	out->len = (uint32_t)strlen(out->name);
+	out->wants_dir = false;
+	return 1;
+}
+
 int dz_path_look(int dir_fd, const char *path, struct dz_path *out)
 {
 	struct walk w;
@@ -289,6 +302,9 @@ int dz_path_look(int dir_fd, const char *path, struct dz_path *out)
 
 	if (dz_depth > 0 || is_wild(path) || path[0] == '\0')
 		return 0;
+	r = dz_fd_limit ? dz_link_fd(path) : -1;
+	if (r >= 0)
+		return look_link(r, out);
 	if (path[0] == '/')
 		return look_absolute(path, out);
 	r = base_of(dir_fd, path, &w);

@@ -3,6 +3,7 @@
 #define DZ_IN_stat 1
 #include "shim/attr.h"
 #include "shim/hooks.h"
+#include "shim/link.h"
 
 #include <fcntl.h>
 #include <string.h>
@@ -47,11 +48,13 @@ int dz_attr_fstat(dz_fh fh, struct stat *st)
 	uint32_t mount;
 	int r = dz_engine_fstat(dz_engine, fh, &attr);
 
-	if (r == 0)
-		r = dz_engine_name(dz_engine, fh, &mount, name);
-	if (r == 0)
-		dz_attr_to_stat(&attr, mount, st);
-	return r;
+	if (r < 0)
+		return r;
+	/* A marker may come from a process with other mounts than ours. */
+	if (dz_engine_name(dz_engine, fh, &mount, name) < 0)
+		mount = DZ_MOUNTS_MAX;
+	dz_attr_to_stat(&attr, mount, st);
+	return 0;
 }
 
 static int stat_path(const struct dz_path *p, struct stat *st)
@@ -86,11 +89,19 @@ static int stat_fd(int fd, struct stat *st)
 	return r < 0 ? r : 1;
 }
 
+/* The link of /proc that stands for a file of ours, not the file: the kernel knows it. */
+static bool means_link(const char *path, int flags)
+{
+	return (flags & AT_SYMLINK_NOFOLLOW) && dz_fd_limit && dz_link_fd(path) >= 0;
+}
+
 static long stat_at(enum dz_call call, int dir_fd, const char *path, struct stat *st, int flags)
 {
 	struct dz_path p;
 	long r;
 
+	if (means_link(path, flags))
+		return dz_ret(dz_sys_4(SYS_newfstatat, dir_fd, path, st, flags));
 	if (means_fd(path, flags)) {
 		p.dir_fd = dir_fd;
 		p.path = path;
@@ -225,6 +236,8 @@ DZ_DOOR(int, statx, int dir_fd, const char *path, int flags, unsigned int mask, 
 	struct dz_path p;
 	long r = means_fd(path, flags) ? statx_fd(dir_fd, stx) : 0;
 
+	if (means_link(path, flags))
+		return (int)dz_ret(dz_sys_5(SYS_statx, dir_fd, path, flags, mask, stx));
 	if (r != 0)
 		return (int)dz_done(DZ_CALL_statx, r < 0 ? r : 0);
 	r = dz_path_at(dir_fd, path, &p);
