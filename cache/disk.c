@@ -18,6 +18,7 @@
 #include "cache/disk_priv.h"
 #include "cache/evict.h"
 #include "cache/journal.h"
+#include "cache/member.h"
 #include "cache/slabs.h"
 #include "cache/sys.h"
 
@@ -338,11 +339,12 @@ static int write_bytes(const struct dz_disk *disk, uint32_t page, const void *da
 	return 0;
 }
 
-/* Is what the record says still so? */
+/* Is what the record says still so, or may it become so (a block being written)? */
 static bool record_is_live(void *ctx, const struct dz_jrec *rec)
 {
 	const struct dz_seg *seg = ctx;
 	const struct dz_slot *s;
+	enum dz_slot_state state;
 	uint32_t slot;
 
 	if (rec->page / DZ_SLAB_PAGES >= seg->n_disk_slabs)
@@ -351,7 +353,10 @@ static bool record_is_live(void *ctx, const struct dz_jrec *rec)
 	if (slot >= seg->n_disk_slots)
 		return false;
 	s = &seg->disk_slots[slot];
-	return dz_ctl_state(atomic_load_explicit(&s->ctl, memory_order_acquire)) == DZ_SLOT_READY &&
+	state = dz_ctl_state(atomic_load_explicit(&s->ctl, memory_order_acquire));
+	if (state == DZ_SLOT_FILLING)
+		return true;
+	return state == DZ_SLOT_READY &&
 	       atomic_load_explicit(&s->page, memory_order_relaxed) == rec->page &&
 	       atomic_load_explicit(&s->key_lo, memory_order_relaxed) == rec->key_lo &&
 	       atomic_load_explicit(&s->key_hi, memory_order_relaxed) == rec->key_hi &&
@@ -393,16 +398,42 @@ static int write_publish(const struct dz_disk *disk, uint32_t slot, uint64_t ctl
 	return ret;
 }
 
+/* The block into a slot of its own; the members' count of slots in work is the caller's. */
+static int write_block(struct dz_disk *disk, struct dz_key key, const void *data,
+		       struct dz_jrec *rec)
+{
+	struct dz_seg *seg = disk->seg;
+	uint64_t ctl;
+	uint32_t slot = dz_slot_alloc(seg, DZ_TIER_DISK, rec->len, seg->member, &ctl);
+	int ret;
+
+	if (slot == DZ_NONE)
+		return -EAGAIN;
+	rec->page = atomic_load_explicit(&seg->disk_slots[slot].page, memory_order_relaxed);
+	ret = write_bytes(disk, rec->page, data, rec->len);
+	if (ret == 0)
+		ret = write_journal(disk, rec);
+	if (ret < 0) {
+		dz_slot_discard(seg, DZ_TIER_DISK, slot, ctl);
+		return disk_failed(disk, "write", ret);
+	}
+	slot_describe(&seg->disk_slots[slot], rec, rec->kind,
+		      atomic_load_explicit(&seg->hdr->tick, memory_order_relaxed));
+	return write_publish(disk, slot, ctl, key);
+}
+
 int dz_disk_write(struct dz_disk *disk, struct dz_key key, const void *data, uint32_t len,
 		  uint32_t group, uint32_t kind)
 {
 	struct dz_seg *seg = disk->seg;
-	struct dz_jrec rec = { .key_lo = key.lo, .key_hi = key.hi, .len = len, .group = group };
+	struct dz_jrec rec = {
+		.key_lo = key.lo, .key_hi = key.hi, .len = len, .group = group, .kind = kind
+	};
+	_Atomic uint32_t *filling;
 	uint64_t ctl;
-	uint32_t slot;
 	int ret;
 
-	if (len == 0 || len > DZ_BLOCK_BYTES || seg->member == DZ_NONE)
+	if (len == 0 || len > DZ_BLOCK_BYTES || seg->member >= seg->n_members)
 		return -EINVAL;
 	if (!dz_disk_is_on(disk))
 		return -ENODEV;
@@ -410,22 +441,12 @@ int dz_disk_write(struct dz_disk *disk, struct dz_key key, const void *data, uin
 		return -EEXIST;
 	if (!dz_evict_admits(seg, DZ_TIER_DISK, key, group))
 		return -EAGAIN;
-	slot = dz_slot_alloc(seg, DZ_TIER_DISK, len, seg->member, &ctl);
-	if (slot == DZ_NONE)
-		return -EAGAIN;
-	rec.page = atomic_load_explicit(&seg->disk_slots[slot].page, memory_order_relaxed);
-	rec.kind = kind;
 	rec.crc = dz_crc32c(0, data, len);
-	ret = write_bytes(disk, rec.page, data, len);
-	if (ret == 0)
-		ret = write_journal(disk, &rec);
-	if (ret < 0) {
-		dz_slot_discard(seg, DZ_TIER_DISK, slot, ctl);
-		return disk_failed(disk, "write", ret);
-	}
-	slot_describe(&seg->disk_slots[slot], &rec, kind,
-		      atomic_load_explicit(&seg->hdr->tick, memory_order_relaxed));
-	return write_publish(disk, slot, ctl, key);
+	filling = &seg->members[seg->member].filling;
+	atomic_fetch_add_explicit(filling, 1, memory_order_relaxed);
+	ret = write_block(disk, key, data, &rec);
+	atomic_fetch_sub_explicit(filling, 1, memory_order_relaxed);
+	return ret;
 }
 
 /* ---- after a death ---- */
@@ -442,40 +463,38 @@ int dz_disk_barrier(struct dz_disk *disk, uint32_t slot)
 	return dz_disk_barrier_file(disk, dz_disk_file_of(page));
 }
 
-/* filling -> quarantine; true when the slot is in quarantine, by whomever. */
-static bool recover_quarantine(struct dz_slot *s, uint32_t member)
+/* Has its owner died?  What is in quarantine has been judged already. */
+static bool recover_is_due(const struct dz_seg *seg, uint64_t ctl, uint32_t member)
 {
-	uint64_t ctl = atomic_load_explicit(&s->ctl, memory_order_acquire);
-
-	if (dz_ctl_owner(ctl) != member)
+	if (member != DZ_NONE && dz_ctl_owner(ctl) != member)
 		return false;
 	if (dz_ctl_state(ctl) == DZ_SLOT_QUARANTINE)
 		return true;
 	return dz_ctl_state(ctl) == DZ_SLOT_FILLING &&
-	       atomic_compare_exchange_strong(&s->ctl, &ctl,
-					      dz_ctl(dz_ctl_gen(ctl), member, DZ_SLOT_QUARANTINE));
+	       (member != DZ_NONE || !dz_member_is_alive(seg, dz_ctl_owner(ctl)));
 }
 
+/* filling -> quarantine; *ctl is the new word.  False: it changed. */
+static bool recover_quarantine(struct dz_slot *s, uint64_t *ctl)
+{
+	uint64_t old = *ctl;
+
+	*ctl = dz_ctl(dz_ctl_gen(old), dz_ctl_owner(old), DZ_SLOT_QUARANTINE);
+	return atomic_compare_exchange_strong(&s->ctl, &old, *ctl);
+}
+
+/* A barrier for each slot: one that served several might be older than a death among them. */
 uint32_t dz_disk_recover(struct dz_disk *disk, uint32_t member)
 {
 	struct dz_seg *seg = disk->seg;
-	int barrier[DZ_DISK_FILES];
 	uint32_t freed = 0;
 
-	for (uint32_t i = 0; i < DZ_DISK_FILES; i++)
-		barrier[i] = 1; /* not yet */
 	for (uint32_t i = 0; i < seg->n_disk_slots; i++) {
 		struct dz_slot *s = &seg->disk_slots[i];
-		uint32_t file;
-		uint64_t ctl;
+		uint64_t ctl = atomic_load_explicit(&s->ctl, memory_order_acquire);
 
-		if (!recover_quarantine(s, member))
-			continue;
-		file = dz_disk_file_of(atomic_load_explicit(&s->page, memory_order_relaxed));
-		if (barrier[file] > 0)
-			barrier[file] = dz_disk_barrier(disk, i);
-		ctl = atomic_load_explicit(&s->ctl, memory_order_acquire);
-		if (barrier[file] == 0 && dz_ctl_state(ctl) == DZ_SLOT_QUARANTINE)
+		if (recover_is_due(seg, ctl, member) && recover_quarantine(s, &ctl) &&
+		    dz_disk_barrier(disk, i) == 0)
 			freed += dz_slot_discard(seg, DZ_TIER_DISK, i, ctl);
 	}
 	return freed;

@@ -83,8 +83,9 @@ int dz_disk_write(struct dz_disk *disk, struct dz_key key, const void *data, uin
  */
 int dz_disk_barrier(struct dz_disk *disk, uint32_t slot);
 /*
- * For every slot of a dead member (state filling, owner `member`): quarantine,
- * barrier, free.  Returns how many were freed.
+ * For every slot that the dead `member` was writing (DZ_NONE: that any dead
+ * member was), and those in quarantine: barrier, then free.  Looks at every slot
+ * of the tier.  Returns how many were freed.
  */
 uint32_t dz_disk_recover(struct dz_disk *disk, uint32_t member);
 

@@ -3,6 +3,7 @@
 #include "cache/disk_priv.h"
 #include "tests/unit/disk_fixture.h"
 
+#include <signal.h>
 #include <sys/mount.h>
 #include <sys/statfs.h>
 
@@ -302,26 +303,68 @@ static void another_directory_under_the_same_segment_is_refused(void **state)
 	dz_seg_close(&g.seg);
 }
 
+static uint32_t slot_of_owner(struct fixture *f, uint32_t owner)
+{
+	for (uint32_t slot = 0; slot < f->seg.n_disk_slots; slot++) {
+		uint64_t ctl = f->seg.disk_slots[slot].ctl;
+
+		if (dz_ctl_owner(ctl) == owner && dz_ctl_state(ctl) == DZ_SLOT_FILLING)
+			return slot;
+	}
+	return DZ_NONE;
+}
+
 static void a_member_killed_while_writing_loses_its_slot_after_a_barrier(void **state)
 {
 	struct fixture *f = *state;
 	uint64_t ctl, used = f->seg.hdr->disk_used;
-	uint32_t slot;
-	pid_t pid = fork();
+	uint32_t slot = dz_slot_alloc(&f->seg, DZ_TIER_DISK, MIB, 99, &ctl);
 
-	assert_true(pid >= 0);
-	if (pid == 0) {
-		_exit(dz_slot_alloc(&f->seg, DZ_TIER_DISK, MIB, 99, &ctl) == DZ_NONE);
-	}
-	assert_int_equal(waitpid(pid, NULL, 0), pid);
 	assert_int_equal(f->seg.hdr->disk_used, used + DZ_MIB);
-	for (slot = 0; dz_ctl_owner(f->seg.disk_slots[slot].ctl) != 99; slot++)
-		assert_true(slot < f->seg.n_disk_slots);
+	assert_int_equal(slot_of_owner(f, 99), slot);
 	assert_int_equal(dz_disk_barrier(f->disk, slot), 0);
 	assert_int_equal(dz_disk_recover(f->disk, 98), 0);
 	assert_int_equal(dz_disk_recover(f->disk, 99), 1);
 	assert_int_equal(dz_disk_recover(f->disk, 99), 0);
 	assert_int_equal(f->seg.hdr->disk_used, used);
+	/* it may not write on: its word has changed */
+	assert_false(dz_slot_publish(&f->seg, DZ_TIER_DISK, slot, ctl, &ctl));
+}
+
+/* The dead one holds no lock any more; who lives keeps its slot. */
+static void only_the_dead_lose_their_slots(void **state)
+{
+	struct fixture *f = *state;
+	uint64_t ctl;
+	uint32_t mine = dz_slot_alloc(&f->seg, DZ_TIER_DISK, MIB, f->seg.member, &ctl);
+	pid_t pid = fork();
+	int status;
+
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		if (dz_member_adopt(&f->seg, DZ_NONE) < 0 ||
+		    dz_slot_alloc(&f->seg, DZ_TIER_DISK, MIB, f->seg.member, &ctl) == DZ_NONE)
+			_exit(1);
+		raise(SIGKILL);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFSIGNALED(status));
+	assert_int_equal(f->seg.hdr->disk_used, 2 * DZ_MIB);
+	assert_int_equal(dz_disk_recover(f->disk, DZ_NONE), 1);
+	assert_int_equal(f->seg.hdr->disk_used, DZ_MIB);
+	assert_true(dz_slot_discard(&f->seg, DZ_TIER_DISK, mine, ctl));
+}
+
+/* Killed between quarantine and freeing, by whomever: the next one goes on. */
+static void what_was_left_in_quarantine_is_freed(void **state)
+{
+	struct fixture *f = *state;
+	uint64_t ctl;
+	uint32_t slot = dz_slot_alloc(&f->seg, DZ_TIER_DISK, MIB, 99, &ctl);
+
+	f->seg.disk_slots[slot].ctl = dz_ctl(dz_ctl_gen(ctl), 99, DZ_SLOT_QUARANTINE);
+	assert_int_equal(dz_disk_recover(f->disk, DZ_NONE), 1);
+	assert_int_equal(f->seg.hdr->disk_used, 0);
 }
 
 /* Every descriptor closed and its number given to a file of the program. */
@@ -433,6 +476,68 @@ static void a_forked_child_reads_and_writes_under_its_own_number(void **state)
 	reopen(f);
 	assert_block(f, 1, MIB);
 	assert_block(f, 2, MIB);
+}
+
+/* Old records, ten times what lives: the next write rewrites the journal, and loses nothing. */
+static void a_journal_that_has_grown_too_long_is_rewritten(void **state)
+{
+	struct fixture *f = *state;
+	struct dz_jrec old = { .seq = 1, .key_lo = 5, .key_hi = 5, .len = 9, .kind = DZ_KIND_DATA };
+	char path[DZ_PATH_MAX + 32];
+	struct stat st;
+	FILE *file;
+
+	for (uint64_t i = 0; i < 20; i++)
+		assert_int_equal(put(f, i, 5000), 0);
+	snprintf(path, sizeof(path), "%s/journal.%u", f->dir, f->seg.member);
+	file = fopen(path, "a");
+	assert_non_null(file);
+	dz_jrec_seal(&old);
+	for (uint32_t i = 0; i < 5 * MIB / sizeof(old); i++)
+		assert_int_equal(fwrite(&old, sizeof(old), 1, file), 1);
+	fclose(file);
+	assert_int_equal(put(f, 20, 5000), 0);
+	assert_int_equal(stat(path, &st), 0);
+	assert_int_equal(st.st_size, 21 * sizeof(old));
+	reopen(f);
+	for (uint64_t i = 0; i < 21; i++)
+		assert_block(f, i, 5000);
+}
+
+/* Writers die at any moment; what is found afterwards, and after a reboot, is right. */
+static void writers_killed_at_random_leave_no_wrong_byte(void **state)
+{
+	struct fixture *f = *state;
+	uint32_t found = 0;
+
+	for (uint64_t round = 0; round < 20; round++) {
+		pid_t pid = fork();
+
+		assert_true(pid >= 0);
+		if (pid == 0) {
+			if (dz_member_adopt(&f->seg, DZ_NONE) < 0)
+				_exit(1);
+			for (uint64_t i = round * 100;; i++)
+				put(f, i, (uint32_t)(i % 9 * 100000 + 1));
+		}
+		usleep((useconds_t)(1000 + round * 700));
+		kill(pid, SIGKILL);
+		assert_int_equal(waitpid(pid, NULL, 0), pid);
+		dz_disk_recover(f->disk, DZ_NONE);
+		dz_member_sweep(&f->seg, true);
+	}
+	for (int boots = 0; boots < 2; boots++) {
+		for (uint64_t i = 0; i < 2500; i++) {
+			uint32_t len = (uint32_t)(i % 9 * 100000 + 1);
+			int ret = get(f, i, len);
+
+			assert_true(ret == 0 || ret == -ENOENT);
+			assert_true(ret < 0 || block_is(f->buf, i, len));
+			found += ret == 0;
+		}
+		reopen(f);
+	}
+	assert_true(found > 20);
 }
 
 /* A mutated segment: numbers out of every range must not lead out of bounds. */
@@ -577,11 +682,15 @@ int main(void)
 		ON_DISK(a_second_process_joins_and_sees_the_blocks),
 		ON_DISK(another_directory_under_the_same_segment_is_refused),
 		ON_DISK(a_member_killed_while_writing_loses_its_slot_after_a_barrier),
+		ON_DISK(only_the_dead_lose_their_slots),
+		ON_DISK(what_was_left_in_quarantine_is_freed),
 		ON_DISK(a_file_of_the_program_under_our_number_is_not_touched),
 		ON_DISK(without_its_lock_a_process_opens_no_further_file),
 		ON_DISK(a_read_only_directory_is_no_disk_tier),
 		ON_DISK(a_failing_write_switches_the_tier_off_and_leaves_no_block),
 		ON_DISK(a_forked_child_reads_and_writes_under_its_own_number),
+		ON_DISK(a_journal_that_has_grown_too_long_is_rewritten),
+		ON_DISK(writers_killed_at_random_leave_no_wrong_byte),
 		ON_DISK(slots_with_wild_numbers_are_misses),
 		ON_DISK(the_default_size_is_a_part_of_what_is_free),
 		ON_TMPFS(a_small_file_system_makes_the_tier_smaller),
