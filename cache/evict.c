@@ -26,20 +26,15 @@
 
 #include <errno.h>
 
-#define COUNT_MAX 15u
+#define COUNT_MAX DZ_EVICT_COUNT_MAX
+#define SAMPLE	  DZ_EVICT_SAMPLE
 #define TICK_BITS 12
 #define TICK_MASK ((1u << TICK_BITS) - 1)
-#define MARGIN	  1u
-#define SAMPLE	  8u
-/* Random slabs looked at for a sample of one class. */
-#define LOOK_SLABS 64u
-/* The window: 1/20 of the blocks; entries looked at for one of the class. */
-#define WINDOW_PART 20u
+/* Random slabs looked at for a sample of one class; entries of the window likewise. */
+#define LOOK_SLABS  64u
 #define LOOK_WINDOW 64u
 /* The clock of the table: 1/8 of the capacity a unit, so that 64 capacities are within 12 bits. */
 #define UNITS_A_CAPACITY 8u
-#define HALF_MIN	 8u  /* capacities */
-#define HALF_MAX	 64u /* capacities */
 /* Blocks that a cache has at least, for all that is reckoned in capacities. */
 #define CAPACITY_MIN  64u
 #define ROOM_TRIES    8u
@@ -69,8 +64,8 @@ uint16_t dz_evict_bump(uint16_t word, uint32_t now, uint32_t half)
 
 uint32_t dz_evict_half(uint64_t capacity, uint64_t footprint, uint32_t age_shift)
 {
-	uint64_t ticks = dz_max_u64(footprint * 5 / 2, capacity * HALF_MIN);
-	uint64_t units = dz_min_u64(ticks, capacity * HALF_MAX) >> age_shift;
+	uint64_t ticks = dz_max_u64(footprint * 5 / 2, capacity * DZ_EVICT_HALF_MIN);
+	uint64_t units = dz_min_u64(ticks, capacity * DZ_EVICT_HALF_MAX) >> age_shift;
 
 	return (uint32_t)dz_min_u64(dz_max_u64(units, 1), TICK_MASK / 4);
 }
@@ -86,7 +81,7 @@ bool dz_evict_displaces(struct dz_evict_view newcomer, struct dz_evict_view bloc
 {
 	if (newcomer.is_idle != block.is_idle)
 		return block.is_idle;
-	return newcomer.freq > block.freq + MARGIN;
+	return newcomer.freq > block.freq + DZ_EVICT_MARGIN;
 }
 
 /* ---- what the decisions are made from ---- */
@@ -179,7 +174,8 @@ static void scene_set(struct scene *c, const struct dz_seg *seg, enum dz_tier ti
 	c->rnd += !c->rnd;
 	next_random(&c->rnd);
 	c->capacity = tier_capacity(seg, tier);
-	c->window = (uint32_t)dz_max_u64(dz_min_u64(c->capacity / WINDOW_PART, seg->n_window), 1);
+	c->window = (uint32_t)dz_max_u64(
+		dz_min_u64(c->capacity / DZ_EVICT_WINDOW_PART, seg->n_window), 1);
 	c->capacity = dz_max_u64(c->capacity, CAPACITY_MIN);
 	c->shift = choose_shift(seg);
 	c->half = dz_evict_half(c->capacity, footprint_blocks(seg), c->shift);
@@ -190,7 +186,7 @@ static void scene_measure(struct scene *c)
 {
 	_Atomic uint32_t *footprint = &c->seg->hdr->footprint;
 	uint32_t part = atomic_load_explicit(footprint, memory_order_relaxed);
-	uint64_t recent = c->capacity * HALF_MAX >> c->shift;
+	uint64_t recent = c->capacity * DZ_EVICT_HALF_MAX >> c->shift;
 	uint32_t in_use = 0;
 
 	for (uint32_t i = 0; i < SAMPLE; i++) {
@@ -211,7 +207,7 @@ static bool group_is_idle(const struct scene *c, uint32_t group)
 		atomic_load_explicit(&h->group_tick[group % DZ_GROUPS], memory_order_relaxed);
 	uint32_t since = c->tick - last;
 
-	return since > c->capacity && since < UINT32_MAX / 2;
+	return since > c->capacity * DZ_EVICT_IDLE && since < UINT32_MAX / 2;
 }
 
 static struct dz_evict_view view_of(const struct scene *c, struct dz_key key, uint32_t group,
@@ -457,7 +453,8 @@ static bool should_convert(const struct scene *c, const struct victim *same,
 	if (same->slot != DZ_NONE && !dz_evict_displaces(same->view, other->view))
 		return false;
 	freq = slab_freq(c, other->page / DZ_SLAB_PAGES);
-	return freq != UINT32_MAX && (same->slot == DZ_NONE || freq + MARGIN < same->view.freq);
+	return freq != UINT32_MAX &&
+	       (same->slot == DZ_NONE || freq + DZ_EVICT_MARGIN < same->view.freq);
 }
 
 /* One attempt: the window's oldest, a block of the class, or a slab of another. */

@@ -10,6 +10,15 @@
 
 #include "cache/segment.h"
 
+/* What make bench-eviction was run with. */
+#define DZ_EVICT_WINDOW_PART 20u /* the window is 1/20 of the blocks */
+#define DZ_EVICT_SAMPLE	     8u	 /* random blocks, of which the worst may go */
+#define DZ_EVICT_MARGIN	     1u	 /* by how much a newcomer must be used more often */
+#define DZ_EVICT_COUNT_MAX   15u
+#define DZ_EVICT_HALF_MIN    8u /* capacities, see dz_evict_half() */
+#define DZ_EVICT_HALF_MAX    64u
+#define DZ_EVICT_IDLE	     1u /* capacities without a use: the data set is idle */
+
 /*
  * The decisions.  `word` is an entry of the frequency table: count:4 | tick:12,
  * `now` the table's clock, `half` how many of its units halve a count.
