@@ -269,13 +269,19 @@ struct dz_seg_header {
 	_Atomic uint64_t file_hint, member_hint;
 	_Atomic uint64_t disk_off; /* 1: the disk tier switched itself off */
 	_Alignas(64) _Atomic uint64_t last_sweep_ms;
+	/* Slabs of DRAM that have memory behind them, 0: all.  Grows with use. */
+	_Atomic uint32_t dram_backed;
+	_Atomic uint32_t pad1;
+	_Atomic uint64_t dram_stuck_ms; /* growing failed: not again before */
 	/* hints of slabs.c and evict.c, by tier; any value is safe */
 	_Alignas(64) _Atomic uint32_t cut_hint[2][DZ_CLASSES]; /* class -> slab with room */
 	_Atomic uint32_t disk_slot_hint;
 	_Atomic uint32_t chunks[2]; /* allocated chunks */
 	_Atomic uint32_t footprint; /* part of the frequency table in recent use, of 65536 */
 	_Atomic uint32_t age_shift; /* unit of that table's clock: 2^n ticks; n + 1, 0 not set */
-	_Atomic uint32_t group_tick[DZ_GROUPS];
+	_Atomic uint32_t regret[2]; /* part of the misses that come back soon, of 65536 */
+	_Atomic uint32_t group_tick[DZ_GROUPS]; /* last use */
+	_Atomic uint32_t group_gap[DZ_GROUPS];	/* longest time without */
 	_Atomic uint64_t disk_lock;  /* inode of our slab files' lock, hashed; 0: not known */
 	_Atomic uint32_t disk_slabs; /* of n_disk_slabs those that found room */
 };

@@ -28,6 +28,8 @@
 
 #define SEG_MIN_BYTES	(24 * DZ_MIB)
 #define SEG_MAX_DEFAULT (64 * DZ_GIB)
+#define GROW_SLABS	32u
+#define GROW_RETRY_MS	10000
 
 /* Any change of a size or an offset changes this: two builds refuse to share. */
 static uint64_t seg_abi_hash(void)
@@ -356,8 +358,8 @@ out:
 	return ret;
 }
 
-/* A file of exactly `bytes`, every page of it allocated. */
-static int seg_make_file(int dir_fd, const char *name, uint64_t bytes)
+/* A file of `bytes`, the first `backed` of them allocated. */
+static int seg_make_file(int dir_fd, const char *name, uint64_t bytes, uint64_t backed)
 {
 	int ret, fd;
 
@@ -365,9 +367,11 @@ static int seg_make_file(int dir_fd, const char *name, uint64_t bytes)
 	fd = dz_sys_openat(dir_fd, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return fd;
-	ret = dz_sys_fallocate(fd, 0, 0, bytes);
+	ret = dz_sys_ftruncate(fd, bytes);
+	if (ret == 0)
+		ret = dz_sys_fallocate(fd, 0, 0, backed);
 	if (ret == -EOPNOTSUPP)
-		ret = dz_sys_ftruncate(fd, bytes);
+		ret = 0;
 	if (ret < 0) {
 		dz_sys_close(fd);
 		dz_sys_unlinkat(dir_fd, name, 0);
@@ -384,19 +388,22 @@ static int seg_rename(int dir_fd, const char *from, const char *to)
 /* Under the creation lock: both files at full size, then their names. */
 static int seg_build(struct dz_seg *seg, struct dz_seg_header *h)
 {
+	uint32_t backed = (uint32_t)dz_min_u64(h->n_dram_slabs, GROW_SLABS);
 	int meta_fd, dram_fd, ret;
 
 	dz_sys_unlinkat(seg->dir_fd, "meta", 0);
-	dram_fd = seg_make_file(seg->dir_fd, "dram.new", h->dram_bytes);
+	dram_fd = seg_make_file(seg->dir_fd, "dram.new", h->dram_bytes,
+				(uint64_t)backed * DZ_MIB);
 	if (dram_fd < 0)
 		return dram_fd;
 	dz_sys_close(dram_fd);
-	meta_fd = seg_make_file(seg->dir_fd, "meta.new", h->meta_bytes);
+	meta_fd = seg_make_file(seg->dir_fd, "meta.new", h->meta_bytes, h->meta_bytes);
 	if (meta_fd < 0) {
 		ret = meta_fd;
 		goto err_dram;
 	}
 	seg_stamp(h);
+	atomic_store_explicit(&h->dram_backed, backed, memory_order_relaxed);
 	atomic_store_explicit(&h->state, 1, memory_order_relaxed);
 	ret = dz_sys_pwrite(meta_fd, h, sizeof(*h), 0) == (ssize_t)sizeof(*h) ? 0 : -EIO;
 	dz_sys_close(meta_fd);
@@ -462,12 +469,15 @@ static uint64_t seg_default_dram(void)
 	return dz_min_u64(dz_max_u64(free_bytes / 4, 64 * DZ_MIB), SEG_MAX_DEFAULT);
 }
 
+static int seg_mkdirs(const char *path);
+
 static uint64_t seg_disk_budget(const struct dz_config *cfg)
 {
 	if (cfg->disk_bytes == DZ_SIZE_NONE)
 		return 0;
 	if (cfg->disk_bytes)
 		return cfg->disk_bytes;
+	seg_mkdirs(cfg->cache_dir);
 	return dz_min_u64(seg_free_bytes(cfg->cache_dir) / 4, 1024 * DZ_GIB);
 }
 
@@ -663,6 +673,33 @@ void dz_seg_close(struct dz_seg *seg)
 	seg->hdr = NULL;
 	seg->dram = NULL;
 	seg_close_fds(seg);
+}
+
+uint32_t dz_seg_backed(const struct dz_seg *seg)
+{
+	uint32_t n = atomic_load_explicit(&seg->hdr->dram_backed, memory_order_acquire);
+
+	return n && n < seg->n_dram_slabs ? n : seg->n_dram_slabs;
+}
+
+bool dz_seg_grow(const struct dz_seg *seg)
+{
+	struct dz_seg_header *h = seg->hdr;
+	uint32_t from = dz_seg_backed(seg), to;
+	uint64_t now = dz_now_ms();
+
+	if (from >= seg->n_dram_slabs || seg->dram_fd < 0 ||
+	    atomic_load_explicit(&h->dram_stuck_ms, memory_order_relaxed) > now)
+		return false;
+	to = (uint32_t)dz_min_u64(from + GROW_SLABS, seg->n_dram_slabs);
+	if (dz_sys_fallocate(seg->dram_fd, 0, from * DZ_MIB, (to - from) * DZ_MIB) < 0) {
+		atomic_store_explicit(&h->dram_stuck_ms, now + GROW_RETRY_MS,
+				      memory_order_relaxed);
+		return false;
+	}
+	/* Two that grow at once have allocated the same; one of them says so. */
+	atomic_compare_exchange_strong(&h->dram_backed, &from, to);
+	return true;
 }
 
 /*

@@ -59,6 +59,13 @@ int dz_seg_open(struct dz_seg *seg, const struct dz_config *cfg, const struct dz
 /* A segment in anonymous shared memory, for when dz_seg_open() cannot: small, no disk tier. */
 int dz_seg_open_private(struct dz_seg *seg, const struct dz_log *log, uint64_t dram_bytes);
 void dz_seg_close(struct dz_seg *seg);
+/* Slabs of DRAM that may be used now. */
+uint32_t dz_seg_backed(const struct dz_seg *seg);
+/*
+ * More memory behind the DRAM tier: 32 MiB, allocated before it is used, so that a
+ * store never faults.  False when all of it is there, or there is no more to be had.
+ */
+bool dz_seg_grow(const struct dz_seg *seg);
 /* Removes the segment's files: a new one is made by the next to come. */
 int dz_seg_purge(const struct dz_config *cfg);
 

@@ -77,6 +77,12 @@ static uint32_t tier_slabs(const struct dz_seg *seg, enum dz_tier tier)
 				      : 0;
 }
 
+/* Where new blocks may go now: DRAM grows with use. */
+static uint32_t usable_slabs(const struct dz_seg *seg, enum dz_tier tier)
+{
+	return tier == DZ_TIER_DRAM ? dz_seg_backed(seg) : tier_slabs(seg, tier);
+}
+
 static struct dz_slab *slab_at(const struct dz_seg *seg, enum dz_tier tier, uint32_t slab)
 {
 	return tier == DZ_TIER_DRAM ? &seg->dram_slabs[slab] : &seg->disk_slabs[slab];
@@ -201,7 +207,7 @@ static uint64_t slab_load(struct dz_slab *s)
 void dz_slabs_walk(const struct dz_seg *seg, enum dz_tier tier, uint64_t bytes,
 		   struct dz_chunk_walk *w)
 {
-	uint32_t n = tier_slabs(seg, tier);
+	uint32_t n = usable_slabs(seg, tier);
 
 	*w = (struct dz_chunk_walk){ .page = DZ_NONE };
 	if (n == 0 || bytes > DZ_BLOCK_BYTES)
@@ -271,7 +277,7 @@ static bool walk_turn(const struct dz_seg *seg, enum dz_tier tier, struct dz_chu
 
 bool dz_slabs_next(const struct dz_seg *seg, enum dz_tier tier, struct dz_chunk_walk *w)
 {
-	uint32_t n = tier_slabs(seg, tier);
+	uint32_t n = usable_slabs(seg, tier);
 
 	if (w->pages == 0)
 		return false; /* no such tier, or too many bytes */

@@ -159,6 +159,8 @@ uint32_t dz_slot_alloc(const struct dz_seg *seg, enum dz_tier tier, uint64_t byt
 			slot_blank(dz_slot_of(seg, tier, slot));
 			return slot;
 		}
+		if (tier == DZ_TIER_DRAM && dz_seg_grow(seg))
+			continue;
 		/* without a slot any block that goes will do */
 		if (dz_evict_make_room(seg, tier, has_slot ? dz_class_pages(bytes) : 0) < 0)
 			return DZ_NONE;
