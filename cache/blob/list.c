@@ -106,12 +106,14 @@ static void decode_leaf(struct dz_list *list)
 	size_t to = 0;
 
 	for (; from < list->leaf_len; to++) {
-		char *p = list->leaf + from;
-		bool is_triple = *p == '%' && from + 2 < list->leaf_len && hex_digit(p[1]) >= 0 &&
-				 hex_digit(p[2]) >= 0;
+		const char *p = list->leaf + from;
+		size_t left = list->leaf_len - from;
+		int high = *p == '%' && left > 2 ? hex_digit(p[1]) : -1;
+		int low = high >= 0 ? hex_digit(p[2]) : -1;
+		int c = low >= 0 ? high * 16 + low : *p;
 
-		list->leaf[to] = is_triple ? (char)(hex_digit(p[1]) << 4 | hex_digit(p[2])) : *p;
-		from += is_triple ? 3 : 1;
+		list->leaf[to] = (char)c;
+		from += low >= 0 ? 3 : 1;
 	}
 	list->leaf_len = to;
 }
