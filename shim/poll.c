@@ -226,11 +226,9 @@ DZ_DOOR(int, select, int nfds, fd_set *r, fd_set *w, fd_set *x, struct timeval *
 
 DZ_DOOR(int, epoll_ctl, int epoll_fd, int op, int fd, struct epoll_event *event)
 {
-	long r = op == EPOLL_CTL_ADD ? -EPERM : -ENOENT;
-
 	if (!dz_fd_get(fd) && !dz_fd_get(epoll_fd))
 		return (int)dz_ret(dz_sys_4(SYS_epoll_ctl, epoll_fd, op, fd, event));
-	return (int)dz_done(DZ_CALL_epoll_ctl, dz_fd_get(epoll_fd) ? -EINVAL : r);
+	return (int)dz_done(DZ_CALL_epoll_ctl, dz_fd_get(fd) ? -EPERM : -EINVAL);
 }
 
 #include "shim/aliases.h"

@@ -30,6 +30,16 @@ def directories_walkers_and_patterns(trees):
     trees.same([libshim.program("call_dirs"), "{}"])
 
 
+@test
+def mappings(trees):
+    trees.same([libshim.program("call_maps"), "{}"])
+
+
+@test
+def copies_hints_waiting_and_asynchronous_reads(trees):
+    trees.same([libshim.program("call_copies"), "{}"])
+
+
 if __name__ == "__main__":
     with libshim.trees() as both:
         run_tests(tests_of(sys.modules[__name__]), both)

@@ -61,9 +61,9 @@ class Trees:
         said = said.replace(root.encode(), b"ROOT").replace(scratch.encode(), b"OUT")
         return said + b"--- status %d\n" % done.returncode
 
-    def same(self, command, **options):
+    def same(self, command, status=0, **options):
         local, mount = (self.run(command, root, **options) for root in (self.local, self.mount))
-        assert b"--- status 127" not in local, local
+        assert status is None or local.endswith(b"--- status %d\n" % status), local[-1000:]
         if local != mount:
             lines = [b.decode("utf-8", "backslashreplace").splitlines(True) for b in (local, mount)]
             diff = list(difflib.unified_diff(*lines, "local", "mount", n=1))

@@ -1,0 +1,118 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+# timeout: 300
+"""Files, descriptors and processes: the same on a local tree and on a mount; and
+what a mount refuses, it refuses with the errno of a read-only file system.
+"""
+import errno
+import sys
+
+import libshim
+from libblob import run_tests, test, tests_of
+
+REFUSED = r"""
+import os, sys
+root = sys.argv[1]
+os.chdir(root)
+calls = [
+    ("EROFS", lambda: os.open("text/lines.txt", os.O_WRONLY)),
+    ("EROFS", lambda: os.open("text/lines.txt", os.O_RDWR)),
+    ("EROFS", lambda: os.open("text/lines.txt", os.O_RDONLY | os.O_TRUNC)),
+    ("EROFS", lambda: os.open("text/new", os.O_WRONLY | os.O_CREAT)),
+    ("EROFS", lambda: os.open("text/new", os.O_RDONLY | os.O_CREAT | os.O_EXCL)),
+    ("EROFS", lambda: os.open("text", os.O_WRONLY | os.O_TMPFILE)),
+    ("ENOENT", lambda: os.open("none/new", os.O_WRONLY | os.O_CREAT)),
+    ("ENOENT", lambda: os.open("none", os.O_WRONLY)),
+    ("ENOTDIR", lambda: os.open("text/lines.txt/new", os.O_WRONLY | os.O_CREAT)),
+    ("EROFS", lambda: os.mkdir("new")),
+    ("EEXIST", lambda: os.mkdir("text")),
+    ("EROFS", lambda: os.rmdir("text")),
+    ("EROFS", lambda: os.unlink("text/lines.txt")),
+    ("EROFS", lambda: os.unlink("none")),
+    ("EROFS", lambda: os.rename("text/lines.txt", "text/new")),
+    ("EXDEV", lambda: os.rename("text/lines.txt", "/tmp/dz-new")),
+    ("EROFS", lambda: os.symlink("x", "new")),
+    ("EROFS", lambda: os.truncate("text/lines.txt", 0)),
+    ("EROFS", lambda: os.chmod("text/lines.txt", 0o600)),
+    ("EROFS", lambda: os.chown("text/lines.txt", 0, 0)),
+    ("EROFS", lambda: os.utime("text/lines.txt")),
+    ("EROFS", lambda: os.mkfifo("new")),
+]
+import errno
+for number, (want, call) in enumerate(calls):
+    try:
+        got = "success"
+        call()
+    except OSError as e:
+        got = errno.errorcode[e.errno]
+    if got != want:
+        print(number, "want", want, "got", got)
+print(os.access("text/lines.txt", os.W_OK), os.statvfs("text").f_flag & os.ST_RDONLY)
+"""
+
+
+@test
+def every_call_on_files_gives_the_same(trees):
+    trees.same([libshim.program("call_files"), "{}"])
+
+
+@test
+def one_open_file_in_several_processes(trees):
+    trees.same([libshim.program("call_processes"), "{}"])
+
+
+@test
+def a_mount_refuses_as_a_read_only_file_system(trees):
+    said = trees.on_mount([sys.executable, "-c", REFUSED, "{}"])
+    assert said == b"False 1\n--- stderr\n--- status 0\n", said.decode()
+
+
+@test
+def redirections_share_one_position(trees):
+    trees.same("(head -n 1; sed -n 1p) < {}/text/lines.txt")
+    trees.same("exec 5< {}/text/lines.txt; read a <&5; read b <&5; echo $a, $b; (read c <&5; echo $c); head -n 1 <&5")
+    trees.same("cat < {}/text/other.txt; wc -c < {}/data/large.bin; md5sum - < {}/data/large.bin")
+    trees.same("while read -r a b; do echo $b; done < {}/text/other.txt")
+
+
+@test
+def links_of_proc_name_the_file(trees):
+    trees.same("cat /dev/stdin < {}/text/other.txt; readlink /proc/self/fd/0 < {}/text/other.txt")
+    trees.same("cat /dev/fd/3 3< {}/text/other.txt; [ -f /dev/stdin ] < {}/text/other.txt; echo $?")
+
+
+@test
+def scripts_and_working_directories(trees):
+    trees.same("cd {}/tree && pwd && /bin/pwd && ls && cd deep/er && pwd && cat ../y.json && cd ../../.. && ls")
+    trees.same("cd {}/tree && env -i /bin/ls && env -i /bin/pwd && (cd /usr && ls -d bin)")
+    trees.same("python3 {}/tree/deep/er/x.py; cd {}/tree/deep/er && python3 x.py; python3 -c 'import x'")
+
+
+@test
+def a_symbolic_link_outside_leads_in(trees):
+    trees.same("ln -s {} link; ln -s link/text deep; cat link/text/other.txt deep/other.txt; ls deep; "
+               "test -d link && echo directory; cat link/none; realpath link/text; cp -L deep/other.txt copy; cat copy")
+
+
+@test
+def a_program_that_closes_everything_goes_on(trees):
+    trees.same(["python3", "-c", """
+import os
+a = os.open("{}/text/lines.txt", os.O_RDONLY)
+os.closerange(3, 5000)
+try: os.read(a, 1)
+except OSError as e: print(e.errno)
+b = os.open("{}/text/lines.txt", os.O_RDONLY)
+print(b, os.read(b, 10))
+"""])
+
+
+@test
+def programs_without_the_shim_inside_get_real_descriptors(trees):
+    trees.same("busybox-static cat < {}/text/other.txt 2>/dev/null || cat < {}/text/other.txt")
+
+
+if __name__ == "__main__":
+    assert errno.EROFS == 30
+    with libshim.trees() as both:
+        run_tests(tests_of(sys.modules[__name__]), both)
