@@ -254,7 +254,7 @@ struct dz_seg_header {
 	uint32_t n_buckets; /* power of two */
 	uint32_t n_freq;    /* power of two */
 	uint32_t n_window;
-	uint32_t pad0;
+	uint32_t dram_ino; /* low half of the inode of the `dram` that belongs to it */
 	uint64_t off_members, off_stats, off_held, off_mounts, off_agents, off_pending, off_leases,
 		off_requests, off_files, off_buckets, off_dram_slots, off_dram_slabs,
 		off_disk_slots, off_disk_slabs, off_disk_map, off_freq, off_window, off_pins;

@@ -324,6 +324,16 @@ static void seg_close_fds(struct dz_seg *seg)
 	seg->dram_fd = seg->lock_fd = seg->dir_fd = -1;
 }
 
+/* Is the open file still the directory's `meta`, or was it purged and made anew meanwhile? */
+static bool seg_is_named(const struct dz_seg *seg, int meta_fd)
+{
+	struct stat mine, st;
+
+	return dz_sys_fstat(meta_fd, &mine) == 0 &&
+	       dz_sys_4(SYS_newfstatat, seg->dir_fd, "meta", &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+	       st.st_ino == mine.st_ino;
+}
+
 /* -ENOENT: nothing to attach to, make it. */
 static int seg_attach(struct dz_seg *seg)
 {
@@ -345,6 +355,9 @@ static int seg_attach(struct dz_seg *seg)
 	if (ret < 0)
 		goto out;
 	ret = dz_sys_fstat(seg->dram_fd, &st);
+	/* Another one's data under these tables would be wrong bytes. */
+	if (ret == 0 && (uint32_t)st.st_ino != h.dram_ino)
+		ret = seg_is_named(seg, fd) ? -EPROTO : -ENOENT;
 	if (ret == 0 && (uint64_t)st.st_size != h.dram_bytes)
 		ret = -EPROTO;
 	if (ret == 0)
@@ -390,13 +403,18 @@ static int seg_build(struct dz_seg *seg, struct dz_seg_header *h)
 {
 	uint32_t backed = (uint32_t)dz_min_u64(h->n_dram_slabs, GROW_SLABS);
 	int meta_fd, dram_fd, ret;
+	struct stat st;
 
 	dz_sys_unlinkat(seg->dir_fd, "meta", 0);
 	dram_fd = seg_make_file(seg->dir_fd, "dram.new", h->dram_bytes,
 				(uint64_t)backed * DZ_MIB);
 	if (dram_fd < 0)
 		return dram_fd;
+	ret = dz_sys_fstat(dram_fd, &st);
 	dz_sys_close(dram_fd);
+	if (ret < 0)
+		goto err_dram;
+	h->dram_ino = (uint32_t)st.st_ino;
 	meta_fd = seg_make_file(seg->dir_fd, "meta.new", h->meta_bytes, h->meta_bytes);
 	if (meta_fd < 0) {
 		ret = meta_fd;
