@@ -18,8 +18,8 @@
 static const char help[] =
 	"Usage: dz purge [--disk]\n"
 	"Removes the shared memory of the cache: programs that use it go on with what\n"
-	"they have, the next ones begin with an empty memory tier.  What the disk tier holds\n"
-	"stays and serves them, unless it is to go too.\n"
+	"they have, the next ones begin with an empty memory tier.  What the disk tier\n"
+	"holds stays and serves them, unless it is to go too.\n"
 	"\n"
 	"  --disk  remove the disk tier as well\n"
 	"  --help  this text";
@@ -76,7 +76,8 @@ int cmd_purge(int argc, char **argv)
 	/* A wrong mount does not keep us from the directories. */
 	dz_config_read(&cfg, environ);
 	ret = dz_seg_purge(&cfg);
-	if (ret < 0)
+	/* Below what is no directory there is no cache. */
+	if (ret < 0 && ret != -ENOTDIR)
 		return dz_fail("purge", "%s: %s", cfg.shm_dir, dz_strerror(ret));
 	ret = with_disk ? purge_disk(&cfg) : 0;
 	if (ret < 0)
