@@ -182,12 +182,12 @@ static void posix_aio(int fd)
 	a.aio_sigevent.sigev_signo = SIGUSR1;
 	a.aio_sigevent.sigev_value.sival_int = 21;
 	SAY(aio_read(&a));
+	while (!signalled)
+		usleep(1000);
 	SAY(aio_suspend((const struct aiocb *const *)list, 1, NULL));
 	SAY(aio_error(&a));
 	SAY(aio_return(&a));
 	SAY(say_sum(buf, 5000));
-	while (!signalled)
-		usleep(1000);
 	SAY(signalled);
 	b.aio_sigevent.sigev_notify = SIGEV_THREAD;
 	b.aio_sigevent.sigev_notify_function = on_thread;
@@ -252,8 +252,15 @@ static void sent(int fd)
 	struct cmsghdr *c = CMSG_FIRSTHDR(&m);
 	int s[2], got;
 
+	*c = (struct cmsghdr){ .cmsg_len = CMSG_LEN(sizeof(int)),
+			       .cmsg_level = SOL_SOCKET,
+			       .cmsg_type = SCM_RIGHTS };
+	memcpy(CMSG_DATA(c), &fd, sizeof(fd));
 	socketpair(AF_UNIX, SOCK_STREAM, 0, s);
+	SAY(lseek(fd, 50, SEEK_SET));
+	SAY(sendmsg(s[0], &m, 0));
 	if (fork() == 0) {
+		close(fd);
 		recvmsg(s[1], &m, 0);
 		memcpy(&got, CMSG_DATA(CMSG_FIRSTHDR(&m)), sizeof(got));
 		SAY(read(got, buf, 100));
@@ -261,12 +268,6 @@ static void sent(int fd)
 		SAY(lseek(got, 0, SEEK_CUR));
 		_exit(0);
 	}
-	*c = (struct cmsghdr){ .cmsg_len = CMSG_LEN(sizeof(int)),
-			       .cmsg_level = SOL_SOCKET,
-			       .cmsg_type = SCM_RIGHTS };
-	memcpy(CMSG_DATA(c), &fd, sizeof(fd));
-	SAY(lseek(fd, 50, SEEK_SET));
-	SAY(sendmsg(s[0], &m, 0));
 	wait(NULL);
 	SAY(lseek(fd, 0, SEEK_CUR));
 }

@@ -4,10 +4,11 @@
 """Each program makes the calls of one family on a local tree and on a mount:
 results, errno and bytes have to be the same.
 """
+import subprocess
 import sys
 
 import libshim
-from libblob import run_tests, test, tests_of
+from libblob import Skip, run_tests, test, tests_of
 
 
 @test
@@ -38,6 +39,19 @@ def mappings(trees):
 @test
 def copies_hints_waiting_and_asynchronous_reads(trees):
     trees.same([libshim.program("call_copies"), "{}"])
+
+
+@test
+def changes_as_on_a_read_only_file_system(trees):
+    """Locally the kernel says them: the tree is mounted on itself, read-only."""
+    read_only = "mount --bind {} {} && mount -o remount,bind,ro {} && "
+    trial = ["unshare", "-rm", "sh", "-c", read_only.replace("{}", trees.local) + "true"]
+    if subprocess.run(trial, stderr=subprocess.DEVNULL).returncode != 0:
+        raise Skip("no mount namespaces here")
+    inside = f"{read_only} exec {libshim.program('call_changes')} {{}}"
+    mount = trees.on_mount([libshim.program("call_changes"), "{}"])
+    local = trees.run(f"exec unshare -rm sh -c '{inside}'", trees.local)
+    libshim.assert_same("changes", local, mount)
 
 
 if __name__ == "__main__":

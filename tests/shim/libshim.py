@@ -41,6 +41,13 @@ def make_tree(served):
     return root
 
 
+def assert_same(what, local, mount):
+    if local != mount:
+        lines = [b.decode("utf-8", "backslashreplace").splitlines(True) for b in (local, mount)]
+        diff = list(difflib.unified_diff(*lines, "local", "mount", n=1))
+        raise AssertionError(f"{what}\n" + "".join(diff[:60]))
+
+
 class Trees:
     def __init__(self, local, mount, env, tmp):
         self.local, self.mount, self.env, self.tmp = local, mount, env, tmp
@@ -64,10 +71,7 @@ class Trees:
     def same(self, command, status=0, **options):
         local, mount = (self.run(command, root, **options) for root in (self.local, self.mount))
         assert status is None or local.endswith(b"--- status %d\n" % status), local[-1000:]
-        if local != mount:
-            lines = [b.decode("utf-8", "backslashreplace").splitlines(True) for b in (local, mount)]
-            diff = list(difflib.unified_diff(*lines, "local", "mount", n=1))
-            raise AssertionError(f"{command}\n" + "".join(diff[:60]))
+        assert_same(command, local, mount)
 
     def on_mount(self, command, **options):
         return self.run(command, self.mount, **options)
