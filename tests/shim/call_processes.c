@@ -92,32 +92,38 @@ static void vforks(void)
 	close(other);
 }
 
+/* The error of the spawn, else the status: said when the child's own words are out. */
+static int spawn(const char *path, posix_spawn_file_actions_t *fa, char **argv, char **env)
+{
+	pid_t pid;
+	int r = strchr(path, '/') ? posix_spawn(&pid, path, fa, NULL, argv, env)
+				  : posix_spawnp(&pid, path, fa, NULL, argv, env);
+
+	return r ? 1000 + r : wait_for(pid);
+}
+
 static void spawns(void)
 {
 	char *cat[] = { "cat", NULL };
+	char *ls[] = { "ls", NULL };
 	char *env[] = { NULL };
 	posix_spawn_file_actions_t fa;
-	pid_t pid;
 	int i;
 
 	posix_spawn_file_actions_init(&fa);
 	posix_spawn_file_actions_addopen(&fa, 0, "text/other.txt", O_RDONLY, 0);
-	for (i = 0; i < 2; i++) {
-		SAY(posix_spawn(&pid, "/bin/cat", &fa, NULL, cat, i ? env : environ));
-		SAY(wait_for(pid));
-	}
-	SAY(posix_spawnp(&pid, "cat", &fa, NULL, cat, environ));
-	SAY(wait_for(pid));
-	SAY(posix_spawnp(&pid, "no-such-program", &fa, NULL, cat, environ));
+	for (i = 0; i < 2; i++)
+		SAY(spawn("/bin/cat", &fa, cat, i ? env : environ));
+	SAY(spawn("cat", &fa, cat, environ));
+	SAY(spawn("no-such-program", &fa, cat, environ));
 	posix_spawn_file_actions_destroy(&fa);
 	posix_spawn_file_actions_init(&fa);
 	posix_spawn_file_actions_addopen(&fa, 0, "text/none", O_RDONLY, 0);
-	SAY(posix_spawn(&pid, "/bin/cat", &fa, NULL, cat, environ));
+	SAY(spawn("/bin/cat", &fa, cat, environ));
 	posix_spawn_file_actions_destroy(&fa);
 	posix_spawn_file_actions_init(&fa);
 	posix_spawn_file_actions_addchdir_np(&fa, "tree");
-	SAY(posix_spawn(&pid, "/bin/ls", &fa, NULL, (char *[]){ "ls", NULL }, environ));
-	SAY(wait_for(pid));
+	SAY(spawn("/bin/ls", &fa, ls, environ));
 	posix_spawn_file_actions_destroy(&fa);
 	SAY(system("pwd; cat text/other.txt; exit 7"));
 	SAY(system("kill -TERM $$"));
