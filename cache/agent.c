@@ -205,6 +205,9 @@ static int agent_open(struct agent *a)
 	if (ret == 0)
 		ret = dz_disk_open(&a->disk, &a->seg, &a->cfg, &a->log);
 	opt.disk = a->disk;
+	dz_disk_watch(a->disk, &a->seg);
+	if (a->disk)
+		dz_disk_recover(a->disk, DZ_NONE);
 	if (ret == 0)
 		ret = dz_fetcher_open(&a->fetcher, &opt);
 	if (ret == 0)

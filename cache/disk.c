@@ -499,3 +499,14 @@ uint32_t dz_disk_recover(struct dz_disk *disk, uint32_t member)
 	}
 	return freed;
 }
+
+static void disk_on_dead(struct dz_seg *seg, uint32_t member)
+{
+	dz_disk_recover(seg->disk, member);
+}
+
+void dz_disk_watch(struct dz_disk *disk, struct dz_seg *seg)
+{
+	seg->disk = disk;
+	seg->on_dead = disk ? disk_on_dead : NULL;
+}

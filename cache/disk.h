@@ -88,5 +88,7 @@ int dz_disk_barrier(struct dz_disk *disk, uint32_t slot);
  * of the tier.  Returns how many were freed.
  */
 uint32_t dz_disk_recover(struct dz_disk *disk, uint32_t member);
+/* From now on the sweeper of this process calls that for the dead. */
+void dz_disk_watch(struct dz_disk *disk, struct dz_seg *seg);
 
 #endif

@@ -169,6 +169,7 @@ int dz_engine_open(struct dz_engine **out, const struct dz_config *cfg, char *co
 		dz_sys_munmap(map, sizeof(*e));
 		return ret;
 	}
+	dz_disk_watch(e->disk, &e->seg);
 	*out = e;
 	return 0;
 }

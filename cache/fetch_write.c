@@ -3,10 +3,10 @@
  * Blocks on their way from DRAM to the disk tier.
  *
  * In the agent one thread of ours takes them from a queue, holds each by a hazard
- * record (so the evictor leaves it alone), and writes it.  The queue is bounded:
- * when it is full the fetcher takes no further requests, so the network cannot
- * outrun the disk and lose blocks.  Inline there is no thread: the write happens
- * before the read returns.
+ * record (so the evictor leaves it alone), and writes it.  Blocks wait in DRAM, so
+ * the network runs ahead of the disk by up to half of DRAM; then the fetcher takes
+ * no further requests, lest blocks be evicted before they are written.  Inline
+ * there is no thread: the write happens before the read returns.
  */
 #include "cache/fetch_priv.h"
 
@@ -17,11 +17,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define QUEUE 256
+#define QUEUE 65536u
 
 struct fetch_write {
 	uint32_t slot;
 	uint64_t ctl;
+	uint32_t len;
 };
 
 struct fetch_writer {
@@ -31,6 +32,7 @@ struct fetch_writer {
 	pthread_cond_t more;
 	struct fetch_write queue[QUEUE];
 	uint32_t head, len;
+	uint64_t bytes, max_bytes; /* waiting in DRAM */
 	bool is_writing, is_ending;
 };
 
@@ -54,9 +56,14 @@ static void write_block(struct dz_fetcher *f, const struct fetch_write *w)
 		struct dz_key key = { atomic_load_explicit(&s->key_lo, memory_order_relaxed),
 				      atomic_load_explicit(&s->key_hi, memory_order_relaxed) };
 
+		/* A hint for whoever recovers us: look at the disk's slots too. */
+		atomic_fetch_add_explicit(&seg->members[seg->member].filling, 1,
+					  memory_order_relaxed);
 		ret = dz_disk_write(f->opt.disk, key, dz_seg_page(seg, w->slot), len,
 				    atomic_load_explicit(&s->group, memory_order_relaxed),
 				    DZ_KIND_DATA);
+		atomic_fetch_sub_explicit(&seg->members[seg->member].filling, 1,
+					  memory_order_relaxed);
 		if (ret == 0) {
 			dz_stat_add(&st->disk_writes, 1);
 			dz_stat_add(&st->disk_write_bytes, len);
@@ -80,6 +87,7 @@ static void *writer_main(void *arg)
 		one = w->queue[w->head];
 		w->head = (w->head + 1) % QUEUE;
 		w->len--;
+		w->bytes -= one.len;
 		w->is_writing = true;
 		pthread_mutex_unlock(&w->lock);
 		write_block(w->f, &one);
@@ -97,6 +105,7 @@ int dz_fetch_writer_open(struct dz_fetcher *f)
 	if (!w)
 		return -ENOMEM;
 	w->f = f;
+	w->max_bytes = f->seg->dram_bytes / 2;
 	pthread_mutex_init(&w->lock, NULL);
 	pthread_cond_init(&w->more, NULL);
 	if (pthread_create(&w->thread, NULL, writer_main, w) != 0) {
@@ -127,7 +136,9 @@ void dz_fetch_writer_close(struct dz_fetcher *f)
 bool dz_fetch_writer_has_room(const struct dz_fetcher *f)
 {
 	/* A look without the lock: a block more or less does not matter. */
-	return !f->writer || __atomic_load_n(&f->writer->len, __ATOMIC_RELAXED) < QUEUE - 64;
+	return !f->writer ||
+	       (__atomic_load_n(&f->writer->len, __ATOMIC_RELAXED) < QUEUE - 1024 &&
+		__atomic_load_n(&f->writer->bytes, __ATOMIC_RELAXED) < f->writer->max_bytes);
 }
 
 bool dz_fetch_writer_is_idle(const struct dz_fetcher *f)
@@ -145,7 +156,9 @@ bool dz_fetch_writer_is_idle(const struct dz_fetcher *f)
 void dz_fetch_write(struct dz_fetcher *f, uint32_t slot, uint64_t ctl)
 {
 	struct fetch_writer *w = f->writer;
-	struct fetch_write one = { slot, ctl };
+	struct fetch_write one = { slot, ctl,
+				   atomic_load_explicit(&f->seg->dram_slots[slot].len,
+							memory_order_relaxed) };
 
 	if (!w) {
 		write_block(f, &one);
@@ -155,6 +168,7 @@ void dz_fetch_write(struct dz_fetcher *f, uint32_t slot, uint64_t ctl)
 	if (w->len < QUEUE) {
 		w->queue[(w->head + w->len) % QUEUE] = one;
 		w->len++;
+		w->bytes += one.len;
 		pthread_cond_signal(&w->more);
 	}
 	pthread_mutex_unlock(&w->lock);

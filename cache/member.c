@@ -290,8 +290,11 @@ static void member_recover(struct dz_seg *seg, uint32_t n, uint32_t state)
 	had_slots = atomic_load_explicit(&m->filling, memory_order_relaxed) ||
 		    atomic_load_explicit(&m->is_agent, memory_order_relaxed);
 	member_settle_leases(seg, n);
-	if (had_slots)
+	if (had_slots) {
 		member_settle_slots(seg, n);
+		if (seg->on_dead)
+			seg->on_dead(seg, n);
+	}
 	for (int i = 0; i < DZ_HAZARDS; i++)
 		atomic_store_explicit(&m->hazard[i], 0, memory_order_relaxed);
 	dz_files_drop_all(seg, n);

@@ -15,6 +15,7 @@
  */
 #include "cache/segment.h"
 
+#include "cache/disk.h"
 #include "cache/sys.h"
 
 #include <errno.h>
@@ -487,18 +488,6 @@ static uint64_t seg_default_dram(void)
 	return dz_min_u64(dz_max_u64(free_bytes / 4, 64 * DZ_MIB), SEG_MAX_DEFAULT);
 }
 
-static int seg_mkdirs(const char *path);
-
-static uint64_t seg_disk_budget(const struct dz_config *cfg)
-{
-	if (cfg->disk_bytes == DZ_SIZE_NONE)
-		return 0;
-	if (cfg->disk_bytes)
-		return cfg->disk_bytes;
-	seg_mkdirs(cfg->cache_dir);
-	return dz_min_u64(seg_free_bytes(cfg->cache_dir) / 4, 1024 * DZ_GIB);
-}
-
 /* mkdir -p; an existing directory is fine. */
 static int seg_mkdirs(const char *path)
 {
@@ -577,7 +566,7 @@ static int seg_create(struct dz_seg *seg, const struct dz_config *cfg, const str
 	uint64_t budget = seg_fit(seg, wanted);
 
 	if (budget < dz_min_u64(wanted, SEG_MIN_BYTES) ||
-	    !seg_geometry(&h, budget, seg_disk_budget(cfg)))
+	    !seg_geometry(&h, budget, dz_disk_budget(cfg)))
 		return -ENOSPC;
 	if (budget < wanted && cfg->dram_bytes)
 		dz_warn(log,

@@ -44,6 +44,9 @@ struct dz_seg {
 	int dir_fd;	 /* the cache's directory; high, O_CLOEXEC */
 	int lock_fd;	 /* `members`: byte locks of the live */
 	int dram_fd;
+	/* Set by who has the disk tier open: settles what a dead member wrote there. */
+	void (*on_dead)(struct dz_seg *seg, uint32_t member);
+	void *disk;
 	bool is_private; /* anonymous memory: no other process but our children */
 	bool is_new;	 /* we created it: the journals want replaying */
 	char dir[DZ_PATH_MAX];
