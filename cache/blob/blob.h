@@ -24,7 +24,10 @@ struct dz_blob;
 
 enum dz_blob_op { DZ_BLOB_GET, DZ_BLOB_HEAD, DZ_BLOB_LIST };
 
-/* One entry of a List page; strings are valid during the callback only. */
+/*
+ * One entry of a List page; strings are valid during the callback only.  A
+ * directory may come twice, as BlobPrefix and as its marker or HNS directory.
+ */
 struct dz_blob_entry {
 	const char *name; /* decoded, whole (with the prefix); dirs end in '/' */
 	size_t name_len;
@@ -70,10 +73,13 @@ struct dz_blob_req {
 	/*
 	 * The end; the request may be freed or submitted again here.  err: 0,
 	 * -ENOENT 404, -EACCES 401/403 after one token refresh, -ESTALE 412 (the
-	 * ETag changed), -ERANGE 416, -EIO retries used up or malformed answers,
-	 * -EHOSTUNREACH nobody answers at that address, -ECANCELED client freed.
-	 * One log line names action, object, cause for everything but 0, -ENOENT,
-	 * -ERANGE.
+	 * ETag changed, also between two tries), -ERANGE 416 (the blob ends before
+	 * `off`; res.size says where: 0 for an empty blob, whatever the range),
+	 * -EIO retries used up or malformed answers, -EHOSTUNREACH nobody answers
+	 * at that address, -ECANCELED client closed, -ENOMEM, or what body() or
+	 * entry() returned.  One log line names action, object, cause for
+	 * everything but 0, -ENOENT of a blob, -ERANGE, -ECANCELED and the caller's
+	 * own errors; a storm of them is cut to 20 lines in 10 s and a sum.
 	 */
 	void (*done)(struct dz_blob_req *req, int err);
 	void *arg; /* the caller's */
@@ -101,7 +107,12 @@ int dz_blob_open(struct dz_blob **out, const struct dz_blob_options *opt);
 void dz_blob_close(struct dz_blob *b);
 /* After fork, in the child: forget without touching the parent's connections. */
 void dz_blob_abandon(struct dz_blob *b);
-/* Takes the request until its done() ran.  Returns 0 or -ENOMEM/-EINVAL (done() not called). */
+/*
+ * Takes the request until its done() ran; nothing is called back before the next
+ * pump.  May be called from body(), entry() and done().  Returns 0, -ENOMEM, or
+ * -EINVAL (malformed, closing, or a token would travel unencrypted): then done()
+ * is not called.
+ */
 int dz_blob_submit(struct dz_blob *b, struct dz_blob_req *req);
 /*
  * Moves transfers on; waits up to timeout_ms for the network, for wake_fd (-1:

@@ -497,6 +497,11 @@ static enum verdict judge(struct op *op, int *err)
 {
 	if (op->is_caller_error || *err == -ECANCELED || *err == -ENOMEM || *err == -ENAMETOOLONG)
 		return FINAL;
+	/* A certificate does not get better by asking again. */
+	if (*err == -EKEYREJECTED) {
+		*err = -EIO;
+		return FINAL;
+	}
 	if (op->head_error == -ESTALE) {
 		*err = -ESTALE;
 		return FINAL;

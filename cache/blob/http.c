@@ -36,7 +36,11 @@
  */
 #define STALL_BYTES_PER_S 4096L
 #define STALL_S		  5L
-#define RECEIVE_BYTES	  (256 * 1024L)
+/*
+ * libcurl allocates this for each transfer.  From 128 KiB on malloc maps and
+ * unmaps it each time: 0.43 s of CPU for 2 GiB instead of 0.34 s.
+ */
+#define RECEIVE_BYTES (64 * 1024L)
 
 struct slot {
 	CURL *easy;
@@ -364,6 +368,7 @@ static int error_of(const struct slot *slot, CURLcode code)
 		return -ENOMEM;
 	case CURLE_PEER_FAILED_VERIFICATION:
 	case CURLE_SSL_CACERT_BADFILE:
+		return -EKEYREJECTED;
 	case CURLE_URL_MALFORMAT:
 	case CURLE_UNSUPPORTED_PROTOCOL:
 	case CURLE_WEIRD_SERVER_REPLY:

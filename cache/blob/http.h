@@ -42,8 +42,9 @@ struct dz_http_req {
 	/*
 	 * The end; the request may be submitted again or freed here.  err: 0 when the
 	 * answer came whole (whatever its status), -EHOSTUNREACH nobody there,
-	 * -ECONNRESET broken off, -ETIMEDOUT too slow, -EPROTO not HTTP or a bad
-	 * certificate, -ECANCELED, or what prepare() or data() returned.
+	 * -ECONNRESET broken off, -ETIMEDOUT too slow, -EPROTO not HTTP,
+	 * -EKEYREJECTED a certificate that does not verify, -ECANCELED, or what
+	 * prepare() or data() returned.
 	 */
 	void (*done)(struct dz_http_req *req, int err, const char *why);
 

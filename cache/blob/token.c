@@ -125,7 +125,8 @@ static int put_credential(struct dz_token *t)
 		dz_error(t->log, "workload identity: %s: %s",
 			 t->source.assertion_file ? t->source.assertion_file : "assertion",
 			 dz_strerror(ret));
-		return ret;
+		/* Not the file's own error: -ENOENT would read as a missing blob. */
+		return -EACCES;
 	}
 	put(t->body, REQUEST_MAX,
 	    "&client_assertion_type=urn%3Aietf%3Aparams%3Aoauth%3Aclient-assertion-type"
@@ -344,10 +345,18 @@ static bool is_worth_a_retry(const struct dz_token *t, int err)
 	       (is_local && (t->status == 404 || t->status == 410));
 }
 
+/* What the waiters are told, in the words of dz_blob_req's done(). */
+static int result_of(const struct dz_token *t, int err)
+{
+	if (err == -EHOSTUNREACH || err == -EACCES)
+		return err;
+	return err || t->status >= 500 || t->status == 429 ? -EIO : -EACCES;
+}
+
 static void fetch_failed(struct dz_token *t, const cJSON *json, int err, const char *why)
 {
 	bool again = is_worth_a_retry(t, err) && ++t->tries < TRIES_MAX;
-	int result = err && err != -EPROTO ? err : err ? -EIO : t->status >= 500 ? -EIO : -EACCES;
+	int result = result_of(t, err);
 
 	if (t->is_closing || err == -ECANCELED) {
 		wake_waiters(t, -ECANCELED);

@@ -132,6 +132,22 @@ static void a_federated_token_file_is_exchanged(void **state)
 	stop_authority(&a);
 }
 
+static void a_missing_token_file_is_eacces_not_a_missing_blob(void **state)
+{
+	struct authority a;
+	struct client c;
+	struct call call;
+
+	(void)state;
+	start_authority(&a, "3600", "0");
+	open_client(&c, &a, "AZURE_AUTHORITY_HOST=%s/", "AZURE_CLIENT_ID=client",
+		    "AZURE_TENANT_ID=tenant", "AZURE_FEDERATED_TOKEN_FILE=/no/such/file");
+	assert_int_equal(client_get(&c, &call, "b", 0, 1, NULL), -EACCES);
+	assert_non_null(strstr(client_log(&c), "/no/such/file"));
+	client_close(&c);
+	stop_authority(&a);
+}
+
 static void a_service_principals_secret_is_exchanged(void **state)
 {
 	struct authority a;
@@ -318,6 +334,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_federated_token_file_is_exchanged),
+		cmocka_unit_test(a_missing_token_file_is_eacces_not_a_missing_blob),
 		cmocka_unit_test(a_service_principals_secret_is_exchanged),
 		cmocka_unit_test(a_wrong_secret_is_eacces_and_never_in_the_log),
 		cmocka_unit_test(imds_gives_a_token_when_asked_for),
