@@ -6,6 +6,7 @@ import contextlib
 import difflib
 import os
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -15,6 +16,9 @@ import libblob  # noqa: E402
 
 MOUNT = "/mnt/dz-test"
 TIME = 1700000000
+# What follows runs where the directory, its first argument, is mounted read-only.
+READ_ONLY = ["unshare", "-rm", "sh", "-c",
+             'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && exec "$@"']
 
 
 def make_tree(served):
@@ -51,9 +55,12 @@ def assert_same(what, local, mount):
 class Trees:
     def __init__(self, local, mount, env, tmp):
         self.local, self.mount, self.env, self.tmp = local, mount, env, tmp
+        trial = subprocess.run([*READ_ONLY, local, "true"], stderr=subprocess.DEVNULL)
+        self.can_bind = trial.returncode == 0
 
-    def run(self, command, root, **options):
-        """The command, a list or a line for bash, with {} for the root of the tree."""
+    def run(self, command, root, read_only=False, **options):
+        """The command, a list or a line for bash, with {} for the root of the tree;
+        read_only: the local tree is a read-only mount for it."""
         scratch = tempfile.mkdtemp(dir=self.tmp)
         if isinstance(command, str):
             command = ["bash", "-c", command.replace("{}", root)]
@@ -61,6 +68,8 @@ class Trees:
             command = [word.replace("{}", root) for word in command]
         if root == self.mount:
             command = [libblob.dz(), "run", "--", *command]
+        elif read_only:
+            command = [*READ_ONLY, root, *command]
         done = subprocess.run(command, cwd=scratch, env={**self.env, "OUT": scratch},
                               stdin=options.pop("stdin", subprocess.DEVNULL), timeout=100,
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
@@ -68,19 +77,20 @@ class Trees:
         said = said.replace(root.encode(), b"ROOT").replace(scratch.encode(), b"OUT")
         return said + b"--- status %d\n" % done.returncode
 
-    def same(self, command, status=0, **options):
-        local, mount = (self.run(command, root, **options) for root in (self.local, self.mount))
+    def same(self, command, status=0, read_only=False, **options):
+        local, mount = (self.run(command, root, read_only, **options)
+                        for root in (self.local, self.mount))
         assert status is None or local.endswith(b"--- status %d\n" % status), local[-1000:]
         assert_same(command, local, mount)
-
-    def on_mount(self, command, **options):
-        return self.run(command, self.mount, **options)
 
 
 @contextlib.contextmanager
 def trees():
     with libblob.serve() as served, tempfile.TemporaryDirectory() as tmp:
-        local = make_tree(served)
+        make_tree(served)
+        # Another copy: what a test does to it, the mount must not see.
+        local = os.path.join(tmp, "local")
+        shutil.copytree(os.path.join(served.root, "data"), local)
         env = dict(os.environ, DELTAZERO_MOUNT=f"{MOUNT}={served.url}/data",
                    DELTAZERO_DRAM_SIZE="64M", DELTAZERO_DISK_SIZE="0", LC_ALL="C.UTF-8",
                    AZURE_STORAGE_ACCOUNT=libblob.ACCOUNT, AZURE_STORAGE_KEY=libblob.KEY)
