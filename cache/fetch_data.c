@@ -27,7 +27,7 @@
 
 static struct dz_slot *data_slot(const struct fetch_job *job)
 {
-	return &job->f->seg->dram_slots[job->slot];
+	return dz_dram_slot(job->f->seg, job->slot);
 }
 
 static uint32_t data_all(const struct fetch_job *job)

@@ -39,7 +39,7 @@ struct fetch_writer {
 static void write_block(struct dz_fetcher *f, const struct fetch_write *w)
 {
 	struct dz_seg *seg = f->seg;
-	struct dz_slot *s = &seg->dram_slots[w->slot];
+	struct dz_slot *s = dz_dram_slot(seg, w->slot);
 	_Atomic uint64_t *hazard = &seg->members[seg->member].hazard[0];
 	struct dz_stats *st = &seg->stats[(size_t)seg->member * DZ_STAT_STRIPES];
 	uint32_t len;
@@ -157,7 +157,7 @@ void dz_fetch_write(struct dz_fetcher *f, uint32_t slot, uint64_t ctl)
 {
 	struct fetch_writer *w = f->writer;
 	struct fetch_write one = { slot, ctl,
-				   atomic_load_explicit(&f->seg->dram_slots[slot].len,
+				   atomic_load_explicit(&dz_dram_slot(f->seg, slot)->len,
 							memory_order_relaxed) };
 
 	if (!w) {

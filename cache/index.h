@@ -38,7 +38,7 @@ uint32_t dz_index_scrub(const struct dz_seg *seg, uint32_t first, uint32_t n);
 
 static inline struct dz_slot *dz_slot_of(const struct dz_seg *seg, enum dz_tier tier, uint32_t slot)
 {
-	return tier == DZ_TIER_DRAM ? &seg->dram_slots[slot] : &seg->disk_slots[slot];
+	return tier == DZ_TIER_DRAM ? dz_dram_slot(seg, slot) : &seg->disk_slots[slot];
 }
 
 #endif

@@ -252,7 +252,7 @@ static void lease_settle_slot(struct dz_seg *seg, uint32_t idx, uint32_t owner, 
 
 	if (n >= seg->n_dram_slots)
 		return;
-	s = &seg->dram_slots[n];
+	s = dz_dram_slot(seg, n);
 	ctl = atomic_load_explicit(&s->ctl, memory_order_acquire);
 	if (dz_ctl_state(ctl) != DZ_SLOT_FILLING || dz_ctl_owner(ctl) != (owner & 0xffff))
 		return;

@@ -146,9 +146,9 @@ static uint32_t map_pin_block(struct stitch *s, uint64_t blk)
 	if (slot == DZ_NONE || map_pin(s->e, slot / DZ_SLAB_PAGES) < 0)
 		return DZ_NONE;
 	/* After the pin: an evictor that came first has changed the word. */
-	after = atomic_load_explicit(&seg->dram_slots[slot].ctl, memory_order_seq_cst);
+	after = atomic_load_explicit(&dz_dram_slot(seg, slot)->ctl, memory_order_seq_cst);
 	if (dz_ctl_gen(after) == dz_ctl_gen(ctl) && dz_ctl_is_readable(after) &&
-	    (atomic_load_explicit(&seg->dram_slots[slot].valid, memory_order_acquire) & all) ==
+	    (atomic_load_explicit(&dz_dram_slot(seg, slot)->valid, memory_order_acquire) & all) ==
 		    all)
 		return slot;
 	map_unpin(s->e, slot / DZ_SLAB_PAGES);

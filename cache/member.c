@@ -239,7 +239,7 @@ bool dz_member_is_alive(const struct dz_seg *seg, uint32_t member)
 /* A slot in state filling whose owner is dead. */
 static void member_settle_slot(struct dz_seg *seg, uint32_t n, uint64_t ctl)
 {
-	struct dz_slot *s = &seg->dram_slots[n];
+	struct dz_slot *s = dz_dram_slot(seg, n);
 	struct dz_key key = { atomic_load_explicit(&s->key_lo, memory_order_relaxed),
 			      atomic_load_explicit(&s->key_hi, memory_order_relaxed) };
 	uint64_t found_ctl;
@@ -258,7 +258,7 @@ static void member_settle_slots(struct dz_seg *seg, uint32_t dead)
 {
 	for (uint32_t n = 0; n < seg->n_dram_slots; n++) {
 		uint64_t ctl =
-			atomic_load_explicit(&seg->dram_slots[n].ctl, memory_order_relaxed);
+			atomic_load_explicit(&dz_dram_slot(seg, n)->ctl, memory_order_relaxed);
 
 		if (dz_ctl_owner(ctl) != dead)
 			continue;

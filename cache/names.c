@@ -74,7 +74,7 @@ static bool name_view_get(const struct dz_seg *seg, struct dz_key key, struct na
 	v->slot = dz_index_find(seg, key, DZ_TIER_DRAM, &v->ctl);
 	if (v->slot == DZ_NONE || dz_ctl_state(v->ctl) != DZ_SLOT_READY)
 		return false;
-	s = &seg->dram_slots[v->slot];
+	s = dz_dram_slot(seg, v->slot);
 	v->len = atomic_load_explicit(&s->len, memory_order_relaxed);
 	v->stamp_ms = atomic_load_explicit(&s->stamp_ms, memory_order_relaxed);
 	v->bytes = dz_seg_page(seg, v->slot);
@@ -87,7 +87,7 @@ static bool name_view_holds(const struct dz_seg *seg, const struct name_view *v)
 	/* Keeps the reads above from sinking below the check; pairs with the
 	 * release fence of an evictor before it stores new data. */
 	atomic_thread_fence(memory_order_acquire);
-	return atomic_load_explicit(&seg->dram_slots[v->slot].ctl, memory_order_relaxed) == v->ctl;
+	return atomic_load_explicit(&dz_dram_slot(seg, v->slot)->ctl, memory_order_relaxed) == v->ctl;
 }
 
 /* 1 found, 0 the directory does not have it, -EAGAIN changed under us, -ENOENT unknown. */
@@ -328,7 +328,7 @@ static int name_put_block(struct dz_seg *seg, struct dz_key key, enum dz_kind ki
 
 	if (n == DZ_NONE)
 		return -ENOSPC;
-	s = &seg->dram_slots[n];
+	s = dz_dram_slot(seg, n);
 	atomic_store_explicit(&s->key_lo, key.lo, memory_order_relaxed);
 	atomic_store_explicit(&s->key_hi, key.hi, memory_order_relaxed);
 	atomic_store_explicit(&s->len, len, memory_order_relaxed);

@@ -55,7 +55,7 @@ size_t dz_dram_copy(const struct dz_seg *seg, struct dz_key key, uint32_t off, s
 
 		if (slot == DZ_NONE)
 			return 0;
-		s = &seg->dram_slots[slot];
+		s = dz_dram_slot(seg, slot);
 		/* Acquire: pairs with the release that set the bits after the bytes. */
 		if ((atomic_load_explicit(&s->valid, memory_order_acquire) & need) != need ||
 		    off + n > atomic_load_explicit(&s->len, memory_order_relaxed) ||
@@ -79,7 +79,7 @@ bool dz_dram_has(const struct dz_seg *seg, struct dz_key key, uint32_t mask)
 	uint32_t slot = dz_index_find(seg, key, DZ_TIER_DRAM, &ctl);
 
 	return slot != DZ_NONE &&
-	       (atomic_load_explicit(&seg->dram_slots[slot].valid, memory_order_acquire) & mask) ==
+	       (atomic_load_explicit(&dz_dram_slot(seg, slot)->valid, memory_order_acquire) & mask) ==
 		       mask;
 }
 

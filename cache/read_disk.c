@@ -61,7 +61,7 @@ static int disk_promote(struct dz_engine *e, const struct dz_ofile *f, uint64_t 
 	n = dz_slot_alloc(seg, DZ_TIER_DRAM, len, seg->member, &ctl);
 	if (n == DZ_NONE)
 		goto out;
-	s = &seg->dram_slots[n];
+	s = dz_dram_slot(seg, n);
 	atomic_store_explicit(&s->key_lo, key.lo, memory_order_relaxed);
 	atomic_store_explicit(&s->key_hi, key.hi, memory_order_relaxed);
 	atomic_store_explicit(&s->len, len, memory_order_relaxed);

@@ -26,7 +26,7 @@ struct dz_seg {
 	struct dz_request *requests;
 	struct dz_ofile *files;
 	struct dz_bucket *buckets;
-	struct dz_slot *dram_slots; /* one a page of DRAM */
+	struct dz_slot *dram_slots; /* one a page of DRAM: dz_dram_slot() */
 	struct dz_slab *dram_slabs;
 	struct dz_slot *disk_slots; /* a pool; `page` says where */
 	struct dz_slab *disk_slabs;
@@ -71,6 +71,17 @@ uint32_t dz_seg_backed(const struct dz_seg *seg);
 bool dz_seg_grow(const struct dz_seg *seg);
 /* Removes the segment's files: a new one is made by the next to come. */
 int dz_seg_purge(const struct dz_config *cfg);
+
+/*
+ * Record of the DRAM slot that begins at page `slot`.  Records of the first pages
+ * of all slabs lie side by side: those of whole blocks would else be 16 KiB apart,
+ * in the same few sets of every cache and on a page of memory each.
+ */
+static inline struct dz_slot *dz_dram_slot(const struct dz_seg *seg, uint32_t slot)
+{
+	return &seg->dram_slots[(size_t)(slot % DZ_SLAB_PAGES) * seg->n_dram_slabs +
+				slot / DZ_SLAB_PAGES];
+}
 
 static inline uint8_t *dz_seg_page(const struct dz_seg *seg, uint32_t page)
 {

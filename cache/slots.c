@@ -74,7 +74,7 @@ static uint32_t place_dram(const struct dz_seg *seg, uint64_t bytes, uint32_t ow
 
 	dz_slabs_walk(seg, DZ_TIER_DRAM, bytes, &w);
 	while (dz_slabs_next(seg, DZ_TIER_DRAM, &w)) {
-		struct dz_slot *s = &seg->dram_slots[w.page];
+		struct dz_slot *s = dz_dram_slot(seg, w.page);
 
 		if (!slot_claim(s, owner, ctl))
 			continue;
@@ -178,7 +178,7 @@ uint32_t dz_slot_take(const struct dz_seg *seg, enum dz_tier tier, uint32_t page
 		return DZ_NONE;
 	if (is_disk)
 		slot = claim_disk_slot(seg, owner, ctl);
-	else if (!slot_claim(&seg->dram_slots[slot], owner, ctl))
+	else if (!slot_claim(dz_dram_slot(seg, slot), owner, ctl))
 		slot = DZ_NONE;
 	if (slot == DZ_NONE)
 		return DZ_NONE;
@@ -364,7 +364,7 @@ int dz_slot_pin(const struct dz_seg *seg, uint32_t slot, uint64_t ctl)
 		if (!atomic_compare_exchange_strong(hazard, &none, pin))
 			continue;
 		/* seq_cst, after the record's: see slot_is_pinned() */
-		now = atomic_load(&seg->dram_slots[slot].ctl);
+		now = atomic_load(&dz_dram_slot(seg, slot)->ctl);
 		if (dz_ctl_gen(now) == dz_ctl_gen(ctl) && dz_ctl_is_readable(now))
 			return i;
 		atomic_store(hazard, 0);

@@ -189,7 +189,7 @@ static void a_refilled_slot_keeps_its_generation(void **state)
 {
 	struct dz_seg *seg = *state;
 	uint32_t slot = put(seg, DRAM, 1, 4096);
-	uint64_t ready = seg->dram_slots[slot].ctl, filling, now;
+	uint64_t ready = dz_dram_slot(seg, slot)->ctl, filling, now;
 
 	assert_true(dz_slot_refill(seg, DRAM, slot, ready, 5, &filling));
 	assert_int_equal(filling, dz_ctl(dz_ctl_gen(ready), 5, DZ_SLOT_FILLING));
@@ -211,7 +211,7 @@ static void who_lost_his_slot_can_neither_publish_nor_discard_it(void **state)
 	assert_false(dz_slot_discard(seg, DRAM, slot, ctl));
 	assert_int_equal(dz_slot_alloc(seg, DRAM, 4096, 8, &now), slot);
 	assert_false(dz_slot_publish(seg, DRAM, slot, ctl, &ctl));
-	assert_int_equal(seg->dram_slots[slot].ctl, now);
+	assert_int_equal(dz_dram_slot(seg, slot)->ctl, now);
 }
 
 static void a_quarantined_slot_can_be_discarded(void **state)
@@ -221,7 +221,7 @@ static void a_quarantined_slot_can_be_discarded(void **state)
 	uint32_t slot = dz_slot_alloc(seg, DRAM, 4096, 7, &ctl);
 
 	ctl = dz_ctl(dz_ctl_gen(ctl) + 1, 7, DZ_SLOT_QUARANTINE);
-	atomic_store(&seg->dram_slots[slot].ctl, ctl);
+	atomic_store(&dz_dram_slot(seg, slot)->ctl, ctl);
 	assert_true(dz_slot_discard(seg, DRAM, slot, ctl));
 	assert_null(space_complaint(seg, DRAM));
 }
@@ -230,12 +230,12 @@ static void a_pinned_slot_is_not_evicted(void **state)
 {
 	struct dz_seg *seg = *state;
 	uint32_t slot = put(seg, DRAM, 1, 4096);
-	uint64_t ctl = seg->dram_slots[slot].ctl;
+	uint64_t ctl = dz_dram_slot(seg, slot)->ctl;
 	int pin = dz_slot_pin(seg, slot, ctl);
 
 	assert_true(pin >= 0);
 	assert_false(dz_slot_evict(seg, DRAM, slot));
-	assert_int_equal(seg->dram_slots[slot].ctl, ctl);
+	assert_int_equal(dz_dram_slot(seg, slot)->ctl, ctl);
 	dz_slot_unpin(seg, pin);
 	assert_true(dz_slot_evict(seg, DRAM, slot));
 	assert_int_equal(dz_slot_pin(seg, slot, ctl), -ESTALE);
@@ -250,9 +250,9 @@ static void pins_beyond_the_records_are_refused(void **state)
 	for (uint64_t i = 0; i < DZ_HAZARDS; i++) {
 		uint32_t slot = put(seg, DRAM, i + 1, 4096);
 
-		assert_int_equal(dz_slot_pin(seg, slot, seg->dram_slots[slot].ctl), i);
+		assert_int_equal(dz_slot_pin(seg, slot, dz_dram_slot(seg, slot)->ctl), i);
 	}
-	assert_int_equal(dz_slot_pin(seg, 0, seg->dram_slots[0].ctl), -EAGAIN);
+	assert_int_equal(dz_slot_pin(seg, 0, dz_dram_slot(seg, 0)->ctl), -EAGAIN);
 }
 
 /* It was ready and pinned, was refilled, and the fill failed. */
@@ -260,7 +260,7 @@ static void a_pinned_slot_that_is_discarded_keeps_its_bytes_until_unpinned(void 
 {
 	struct dz_seg *seg = *state;
 	uint32_t slot = put(seg, DRAM, 1, 4096);
-	uint64_t ctl = seg->dram_slots[slot].ctl, found;
+	uint64_t ctl = dz_dram_slot(seg, slot)->ctl, found;
 	int pin = dz_slot_pin(seg, slot, ctl);
 
 	assert_true(dz_slot_refill(seg, DRAM, slot, ctl, OWNER, &ctl));
