@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -518,6 +519,34 @@ static void closing_cancels_what_is_in_flight(void **state)
 	call_free(&sent);
 }
 
+static void a_forked_child_that_abandons_leaves_the_parents_connection(void **state)
+{
+	struct dz_blob_stats before, after;
+	struct client c;
+	struct call call;
+	int status;
+	pid_t pid;
+
+	(void)state;
+	client_open_default(&c, &service);
+	assert_int_equal(client_get(&c, &call, "plain", 0, 10, NULL), 0);
+	call_free(&call);
+	dz_blob_get_stats(c.blob, &before);
+	pid = fork();
+	if (pid == 0) {
+		dz_blob_abandon(c.blob);
+		_exit(0);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	assert_int_equal(client_get(&c, &call, "plain", 10, 10, NULL), 0);
+	assert_content(&call, 10, 10);
+	call_free(&call);
+	dz_blob_get_stats(c.blob, &after);
+	assert_int_equal(after.connections, before.connections);
+	client_close(&c);
+}
+
 static void nobody_at_the_address_is_ehostunreach(void **state)
 {
 	static const char *const env[] = { "AZURE_STORAGE_KEY=" EMULATOR_KEY, NULL };
@@ -565,6 +594,7 @@ int main(void)
 		cmocka_unit_test(what_body_returns_ends_the_request),
 		cmocka_unit_test(a_readable_wake_fd_ends_the_pump),
 		cmocka_unit_test(closing_cancels_what_is_in_flight),
+		cmocka_unit_test(a_forked_child_that_abandons_leaves_the_parents_connection),
 		cmocka_unit_test(nobody_at_the_address_is_ehostunreach),
 	};
 
