@@ -100,9 +100,11 @@ $(UNIT): %: %.o $(UNIT_LIB_OBJ) $(B)/tests/libparts.a
 $(SIM): %: %.o $(B)/tests/libparts.a
 	$(call say,LD,$@)$(CC) $(SAN) -pthread -o $@ $^ $(URING) $(FETCH_LIBS) -lm
 
+# They pass wrong arguments on purpose.
+PROG_WARN = -Wall -Wextra -Wno-nonnull -Wno-stringop-overflow -Wno-stringop-overread -Wno-clobbered
 $(B)/tests/%: tests/%.c
 	@mkdir -p $(@D)
-	$(call say,CC,$<)$(CC) -std=gnu11 -O2 -g -D_GNU_SOURCE -Wall -Wextra -pthread -MMD -MP -o $@ $< -ldl
+	$(call say,CC,$<)$(CC) -std=gnu11 -O2 -g -D_GNU_SOURCE $(PROG_WARN) -pthread -MMD -MP -o $@ $< -ldl
 
 $(B)/tests/%: tests/%.cpp
 	@mkdir -p $(@D)

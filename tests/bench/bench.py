@@ -6,8 +6,9 @@ The same program (bench_io.c) with the same pattern on the same files: on ext4 i
 the page cache, through the library from its DRAM tier, and through rclone mount
 with its VFS cache.  `dz serve` has the files; both caches read from it, and ext4
 is the folder that it serves.  Everything is read once before the first run; the
-runs alternate; a cell is the median of them.  The table also goes to
-build/bench.txt.
+runs alternate.  A cell is the median of them, a ratio is the median of the ratios
+within each run, so that what else the machine does weighs on both sides of it.
+The table also goes to build/bench.txt.
 """
 import argparse
 import base64
@@ -132,7 +133,7 @@ def measure(systems, copy_command, env, runs):
             results[name].append(run_program(command, env))
         copies.append(run_program(copy_command, env)["copy-4k"])
         print(f"run {run + 1} of {runs}", flush=True)
-    return results, statistics.median(copies)
+    return results, copies
 
 
 def machine():
@@ -149,27 +150,35 @@ def cell(value):
     return f"{value / 1e6:9.2f}M" if value >= 1e6 else f"{value / 1e3:9.2f}k"
 
 
-def table(results, copy, runs, mib, rclone_note):
+def table(results, copies, runs, mib, rclone_note):
     def median(system, row):
         return statistics.median(run[row] for run in results[system])
 
-    def spread(row):
-        values = sorted(run[row] for run in results["deltazero"])
-        return 100 * (values[-1] - values[0]) / statistics.median(values)
+    def ratio(row, system):
+        return statistics.median(ours[row] / theirs[row] for ours, theirs in
+                                 zip(results["deltazero"], results[system]))
 
-    yield f"{machine()}; {mib} MiB; medians of {runs} alternating runs; operations a second"
+    def spread(row):
+        """Between the quartiles, of the ratio to ext4."""
+        ratios = [ours[row] / ext4[row] for ours, ext4 in zip(results["deltazero"], results["ext4"])]
+        low, middle, high = statistics.quantiles(ratios, n=4)
+        return 100 * (high - low) / middle
+
+    yield f"{machine()}.\n{mib} MiB, medians of {runs} alternating runs, operations a second."
     yield ""
     yield (f"{'':42}{'ext4':>10}{'deltazero':>11}{'rclone':>11}{'/ext4':>8}{'/rclone':>9}"
            f"{'budget':>8}{'spread':>8}")
+    has_rclone = "rclone" in results
     for row, title, budget in ROWS:
-        ext4, ours = median("ext4", row), median("deltazero", row)
-        theirs = median("rclone", row) if "rclone" in results else None
-        yield (f"{title:42}{cell(ext4)}{cell(ours):>11}{cell(theirs) if theirs else '-':>11}"
-               f"{ours / ext4:7.2f}x{f'{ours / theirs:8.2f}x' if theirs else '-':>9}"
-               f"{budget:7.1f}x{spread(row):7.0f}%{'' if ours / ext4 >= budget else '  below'}")
-    ours = median("deltazero", "pread-4k")
-    yield (f"{'4 KiB at random: against a bare memcpy of them':42}{cell(copy)}{cell(ours):>11}{'':11}"
-           f"{ours / copy:7.2f}x{'':9}{0.85:7.2f}x{'' if ours / copy >= 0.85 else '           below'}")
+        theirs = ratio(row, "rclone") if has_rclone else None
+        yield (f"{title:42}{cell(median('ext4', row))}{cell(median('deltazero', row)):>11}"
+               f"{cell(median('rclone', row)) if has_rclone else '-':>11}{ratio(row, 'ext4'):7.2f}x"
+               f"{f'{theirs:8.2f}x' if theirs else '-':>9}"
+               f"{budget:7.1f}x{spread(row):7.0f}%{'' if ratio(row, 'ext4') >= budget else '  below'}")
+    share = statistics.median(run["pread-4k"] / copy for run, copy in zip(results["deltazero"], copies))
+    yield (f"{'4 KiB at random: against a bare memcpy':42}{cell(statistics.median(copies))}"
+           f"{cell(median('deltazero', 'pread-4k')):>11}{'':11}{share:7.2f}x{'':9}{0.85:7.2f}x{'':8}"
+           f"{'' if share >= 0.85 else '  below'}")
     if rclone_note:
         yield f"\nwithout rclone: {rclone_note}"
 
@@ -190,8 +199,8 @@ def bench(args, env, shm):
         if rclone.process:
             systems["rclone"] = [PROGRAM, rclone.dir]
         memory = os.path.join(shm, f"deltazero.{os.geteuid()}.1", "dram")
-        results, copy = measure(systems, [PROGRAM, DATA, memory], env, args.runs)
-        lines = list(table(results, copy, args.runs, args.size, rclone.why))
+        results, copies = measure(systems, [PROGRAM, DATA, memory], env, args.runs)
+        lines = list(table(results, copies, args.runs, args.size, rclone.why))
         print("\n" + "\n".join(lines))
         with open(os.path.join(BUILD, "bench.txt"), "w") as f:
             f.write("\n".join(lines) + "\n")
@@ -204,7 +213,7 @@ def bench(args, env, shm):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--runs", type=int, default=9)
     parser.add_argument("--size", type=int, default=1024, help="MiB of the large file")
     args = parser.parse_args()
     shm = tempfile.mkdtemp(prefix="dz-bench.", dir="/dev/shm")

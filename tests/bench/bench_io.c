@@ -24,7 +24,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define ROW_SECONDS 0.4
+#define ROW_SECONDS 0.2
 #define MIB	    ((size_t)1 << 20)
 #define SMALL_MAX   4096
 

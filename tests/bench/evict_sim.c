@@ -132,9 +132,9 @@ static bool ours_access(const struct dz_seg *seg, uint32_t id, uint32_t group)
 		slot = dz_slot_alloc(seg, DZ_TIER_DRAM, DZ_BLOCK_BYTES, 1, &ctl);
 		if (slot == DZ_NONE)
 			abort();
-		seg->dram_slots[slot].key_lo = key_of(id).lo;
-		seg->dram_slots[slot].key_hi = key_of(id).hi;
-		seg->dram_slots[slot].group = group;
+		dz_dram_slot(seg, slot)->key_lo = key_of(id).lo;
+		dz_dram_slot(seg, slot)->key_hi = key_of(id).hi;
+		dz_dram_slot(seg, slot)->group = group;
 		if (dz_index_insert(seg, key_of(id), DZ_TIER_DRAM, slot, DZ_NONE) < 0 ||
 		    !dz_slot_publish(seg, DZ_TIER_DRAM, slot, ctl, &ctl))
 			abort();
@@ -427,10 +427,10 @@ static void print_head(void)
 						     "SIEVE", "ARC", "WTinyLFU", "ours" };
 
 	printf("ours: window 1/%u of the blocks; worst of %u at random; displaced when used more "
-	       "than %u\ntimes more often, or idle for %u capacity; counts to %u, halved after "
-	       "2.5 data sets unused,\nat least %u and at most %u capacities.  Hit share in "
-	       "%%.\n\n",
-	       DZ_EVICT_WINDOW_PART, DZ_EVICT_SAMPLE, DZ_EVICT_MARGIN, DZ_EVICT_IDLE,
+	       "than %u times more\noften, or idle; idle after 1/%u to 1 capacity; counts to %u, halved "
+	       "after 2.5 data sets unused, at least\n%u and at most %u capacities; by recency while LRU "
+	       "would hit more.  Hit share in %%.\n\n",
+	       DZ_EVICT_WINDOW_PART, DZ_EVICT_SAMPLE, DZ_EVICT_MARGIN, DZ_EVICT_IDLE_PART,
 	       DZ_EVICT_COUNT_MAX, DZ_EVICT_HALF_MIN, DZ_EVICT_HALF_MAX);
 	printf("%-28s", "");
 	for (int i = 0; i < POLICIES; i++)
