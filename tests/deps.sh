@@ -10,7 +10,7 @@
 # that want it are skipped, with a line that says so.
 set -u
 
-build='gcc libc6-dev make liburing-dev libcurl4-openssl-dev libssl-dev libexpat1-dev libcjson-dev'
+build='gcc libc6-dev make liburing-dev libxxhash-dev libcurl4-openssl-dev libssl-dev libexpat1-dev libcjson-dev'
 check='libcmocka-dev clang clang-format-14 shellcheck universal-ctags binutils g++ procps
 	curl strace python3 python3-numpy python3-torch python3-pil dataset-fashion-mnist
 	fio rsync sqlite3 node=nodejs npm=npm ca-certificates'
