@@ -17,7 +17,7 @@ BASHCOMPDIR ?= $(PREFIX)/share/bash-completion/completions
 
 Q = $(if $(filter 1,$(V)),,@)
 say = $(if $(filter 1,$(V)),,@printf '  %-5s %s\n' $(1) $(2);)
-SUBMAKE = $(MAKE) --no-print-directory
+MAKEFLAGS += --no-print-directory
 
 WARN = -Wall -Wextra -Wshadow -Wconversion -Werror $(if $(SAN),-Wno-error)
 CFLAGS ?= -O2 -g
@@ -116,21 +116,21 @@ tests: all $(UNIT) $(PROGS) ## the programs that the tests run
 .PHONY: check check-apps
 check: ## every test; ends with the line "N passed, N failed, N skipped"
 	@tests/deps.sh build check
-	@$(SUBMAKE) tests
+	@$(MAKE) tests
 	@DZ_BUILD=$(abspath $(B)) tests/run.sh unit lint shim cli apps azurite
 
 check-apps: ## real programs against a local copy of the same tree
 	@tests/deps.sh build check
-	@$(SUBMAKE) tests
+	@$(MAKE) tests
 	@DZ_BUILD=$(abspath $(B)) tests/run.sh apps
 
 check-%: ## one group of tests: unit, lint, shim, cli, apps, azurite
-	@$(SUBMAKE) tests
+	@$(MAKE) tests
 	@DZ_BUILD=$(abspath $(B)) tests/run.sh $*
 
 .PHONY: lint
 lint: ## layers, exports, banned calls, sizes, headers, shellcheck, format
-	@$(SUBMAKE) all
+	@$(MAKE) all
 	@DZ_BUILD=$(abspath $(B)) tests/run.sh lint
 
 .PHONY: symbols
@@ -146,19 +146,20 @@ fmt: ## clang-format, in place
 fmt-check: ## what clang-format would change
 	$(Q)$(CLANG_FORMAT) --dry-run -Werror $(FORMATTED)
 
-# A run of the unit and shim tests with a sanitizer, in a build folder of its own.
-sanitized = $(SUBMAKE) B=build/$(1) CFLAGS='-O1 -g -fno-omit-frame-pointer' SAN='$(2)' tests && \
-	DZ_BUILD=$(abspath build/$(1)) DZ_SAN=$(1) tests/run.sh unit shim
+# The tests under a sanitizer, in a build folder of its own.  ThreadSanitizer cannot
+# follow memory that processes share, so it gets the tests that use threads.
 .PHONY: asan ubsan tsan
 asan: ## the unit and shim tests under AddressSanitizer
-	@$(call sanitized,asan,-fsanitize=address)
-
 ubsan: ## the same under UndefinedBehaviorSanitizer
-	@$(call sanitized,ubsan,-fsanitize=undefined -fno-sanitize-recover=all)
-
 tsan: ## the unit tests under ThreadSanitizer
-	@$(SUBMAKE) B=build/tsan CFLAGS='-O1 -g -fno-omit-frame-pointer' SAN=-fsanitize=thread tests
-	@DZ_BUILD=$(abspath build/tsan) DZ_SAN=tsan tests/run.sh unit
+asan: SANITIZE = -fsanitize=address
+ubsan: SANITIZE = -fsanitize=undefined -fno-sanitize-recover=all
+tsan: SANITIZE = -fsanitize=thread
+asan ubsan: SANITIZED_TESTS = unit shim
+tsan: SANITIZED_TESTS = unit
+asan ubsan tsan:
+	@$(MAKE) B=build/$@ CFLAGS='-O1 -g -fno-omit-frame-pointer' SAN='$(SANITIZE)' tests
+	@DZ_BUILD=$(abspath build/$@) DZ_SAN=$@ tests/run.sh $(SANITIZED_TESTS)
 
 ifneq ($(wildcard tests/soak/*.sh),)
 .PHONY: soak
@@ -177,13 +178,13 @@ endif
 .PHONY: demo
 demo: ## a PyTorch job that reads its dataset from Blob; URL=https://... for your account
 	@tests/deps.sh build demo
-	@$(SUBMAKE) all
+	@$(MAKE) all
 	@DZ_BUILD=$(abspath $(B)) /usr/bin/python3 tests/demo/demo.py $(URL)
 
 .PHONY: bench bench-eviction
 bench: ## the first rows of the budget table: us, ext4, rclone mount; also in build/bench.txt
 	@tests/deps.sh build bench
-	@$(SUBMAKE) tests
+	@$(MAKE) tests
 	@DZ_BUILD=$(abspath $(B)) tests/bench/bench.py
 
 bench-eviction: $(SIM) ## hit shares of the eviction policy beside LRU, S3-FIFO, the optimum...

@@ -23,6 +23,9 @@ DZ_TOP=$(cd "$(dirname "$0")/.." && pwd)
 DZ_BUILD=${DZ_BUILD:-$DZ_TOP/build}
 jobs=${DZ_JOBS:-2}
 export DZ_TOP DZ_BUILD
+# A preloaded library brings the sanitizer's along, behind itself; Python leaks on purpose.
+[ "${DZ_SAN:-}" != asan ] || export ASAN_OPTIONS=verify_asan_link_order=0:detect_leaks=0
+[ "${DZ_SAN:-}" != ubsan ] || export UBSAN_OPTIONS=print_stacktrace=1
 
 list_group()
 {
