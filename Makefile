@@ -135,7 +135,7 @@ lint: ## layers, exports, banned calls, sizes, headers, shellcheck, format
 
 .PHONY: symbols
 symbols: ## each libc name that reaches a file: hooked, alias, or why not
-	@tests/lint/symbols.sh
+	@sh tests/lint/symbols.sh
 
 FORMATTED = $(shell git ls-files '*.c' '*.h')
 CLANG_FORMAT = $(shell command -v clang-format-14 || command -v clang-format)

@@ -37,7 +37,7 @@ list_group()
 			done | sort
 	else
 		find "$DZ_TOP/tests/$1" -maxdepth 1 -type f -perm -u+x \( -name '*.sh' -o -name '*.py' \) \
-			! -name 'lib*' ! -name 'start*' ! -name 'stop*' ! -name symbols.sh 2>/dev/null | sort
+			! -name 'lib*' ! -name 'start*' ! -name 'stop*' 2>/dev/null | sort
 	fi
 }
 
