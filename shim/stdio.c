@@ -6,7 +6,8 @@
  *
  * Two things a cookie stream cannot do.  It cannot take the place of an existing
  * FILE, as freopen must: that one gets an ordinary descriptor with the file's
- * bytes.  And it has no wide side: wide.c refuses there, where libc would crash.
+ * bytes.  And it has no wide side, where libc would crash: wide.c makes it an
+ * ordinary one before.
  *
  * What is read of FILE is _fileno, public since glibc 2.0, and what lies behind it
  * since 2.1: the table of functions, then for such a stream the cookie.
@@ -209,7 +210,7 @@ static int stream_fdopen(int fd, dz_fh fh, const char *mode, FILE **out)
  * The descriptor of fp is about to become another file's, by libc itself, which
  * duplicates over the number; what it stood for is forgotten before.
  */
-static struct stream *stream_detach(FILE *fp)
+static struct stream *stream_detach(FILE *fp, struct _IO_wide_data *wide)
 {
 	struct stream *s = stream_of(fp);
 	int fd = fp->_fileno;
@@ -220,7 +221,7 @@ static struct stream *stream_detach(FILE *fp)
 		return NULL;
 	s->is_detached = true;
 	/* -1 for a cookie stream; freopen would write through it. */
-	fp->_wide_data = NULL;
+	fp->_wide_data = wide;
 	return s;
 }
 
@@ -240,13 +241,17 @@ static int reopen_source(const struct dz_path *p, FILE *fp, const char *mode)
 
 typedef FILE *freopen_fn(const char *, const char *, FILE *);
 
-/* fp reads `path` (NULL: itself), which is ours when p is not NULL; its FILE stays the same. */
-static int stream_reopen(const struct dz_path *p, const char *path, const char *mode, FILE *fp)
+/*
+ * fp reads `path` (NULL: itself), which is ours when p is not NULL; its FILE stays
+ * the same, with the wide side that it is given.
+ */
+static int stream_reopen(const struct dz_path *p, const char *path, const char *mode, FILE *fp,
+			 struct _IO_wide_data *wide)
 {
 	freopen_fn *libc_freopen = DZ_REAL(freopen);
 	bool is_ours = p || !path;
 	int fd = is_ours ? reopen_source(p, fp, mode) : -1, ret = 0;
-	struct stream *s = stream_detach(fp);
+	struct stream *s = stream_detach(fp, wide);
 	char proc[32];
 
 	snprintf(proc, sizeof(proc), "/proc/self/fd/%d", fd);
@@ -257,6 +262,33 @@ static int stream_reopen(const struct dz_path *p, const char *path, const char *
 		dz_sys_close(fd);
 	if (s)
 		dz_sys_munmap(s, sizeof(*s));
+	return ret;
+}
+
+/*
+ * A stream of bytes becomes one that can be read wide: libc's own, over an ordinary
+ * descriptor with the same number.  What a FILE holds for its
+ * wide side libc makes in fopen only, so it is taken from a second stream, which
+ * stays for ever; a kilobyte, once for each managed stream that is read wide.
+ */
+int dz_stdio_widen(FILE *fp)
+{
+	FILE *(*libc_fopen)(const char *, const char *) = DZ_REAL(fopen);
+	off64_t at = ftello64(fp);
+	FILE *donor;
+	struct _IO_wide_data *wide;
+	int ret;
+
+	/* Bytes were read: it is a stream of bytes for good. */
+	if (at != 0 || fp->_IO_read_end != fp->_IO_read_base)
+		return -EINVAL;
+	donor = libc_fopen("/dev/null", "re");
+	if (!donor)
+		return -ENOMEM;
+	wide = donor->_wide_data;
+	ret = stream_reopen(NULL, NULL, "r", fp, wide);
+	dz_sys_close(donor->_fileno);
+	donor->_fileno = -1;
 	return ret;
 }
 
@@ -313,7 +345,7 @@ DZ_DOOR(FILE *, freopen, const char *path, const char *mode, FILE *fp)
 
 	if (r == 0 && !is_managed)
 		return libc_freopen(p.path, mode, fp);
-	r = r < 0 ? r : stream_reopen(r > 0 ? &p : NULL, p.path, mode, fp);
+	r = r < 0 ? r : stream_reopen(r > 0 ? &p : NULL, p.path, mode, fp, NULL);
 	return dz_done(DZ_CALL_freopen, r) < 0 ? NULL : fp;
 }
 

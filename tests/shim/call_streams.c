@@ -3,6 +3,7 @@
 #include "say.h"
 
 #include <fcntl.h>
+#include <locale.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -128,6 +129,39 @@ static void reopens(void)
 	SAY_PTR(freopen("no-such", "r", stdin));
 }
 
+static void wide(void)
+{
+	FILE *f = SAY_PTR(fopen("text/unicode", "r"));
+	wchar_t line[100];
+	int n = 0;
+
+	SAY_PTR(fgets(buf, 50, f));
+	SAY(fclose(f));
+	f = SAY_PTR(fopen("text/unicode", "r"));
+	SAY_PTR(fgetws(line, 100, f));
+	SAY(say_sum(line, (long long)(wcslen(line) * sizeof(*line))));
+	SAY(fgetwc(f));
+	SAY(ungetwc(L'x', f));
+	SAY(getwc(f));
+	SAY(fwscanf(f, L"%d", &n));
+	SAY(n);
+	while (fgetwc(f) != WEOF)
+		n++;
+	SAY(n);
+	SAY(feof(f));
+	SAY(ferror(f));
+	SAY(fclose(f));
+	f = SAY_PTR(fopen("text/unicode", "r,ccs=UTF-8"));
+	SAY(fwide(f, 0));
+	SAY_PTR(fgetws(line, 100, f));
+	SAY(say_sum(line, (long long)(wcslen(line) * sizeof(*line))));
+	SAY(fclose(f));
+	f = SAY_PTR(fopen("text/lines.txt", "r"));
+	SAY(fgetc(f));
+	SAY(fwide(f, 1));
+	SAY(fclose(f));
+}
+
 static void pipes(void)
 {
 	FILE *p = SAY_PTR(popen("head -n 2 text/lines.txt; pwd | wc -l", "r"));
@@ -141,10 +175,12 @@ int main(int argc, char **argv)
 {
 	if (argc < 2 || chdir(argv[1]) != 0)
 		return 2;
+	setlocale(LC_ALL, "C.UTF-8");
 	reads();
 	large();
 	errors();
 	descriptors();
+	wide();
 	reopens();
 	pipes();
 	return 0;

@@ -28,6 +28,7 @@ def make_tree(served):
     write("text/other.txt", b"another\nfile\n")
     write("text/no newline", b"the end")
     write("text/empty", b"")
+    write("text/unicode", "gr\u00fc\u00dfe \u4f60\u597d\n\u00e9 17 \u20ac\n".encode())
     write("data/large.bin", content.randbytes(3 * 1024 * 1024 + 4321))
     write("data/words.csv", b"".join(b"%d,%d\n" % (i, content.randrange(10**9)) for i in range(30000)))
     for i in range(300):
@@ -55,6 +56,7 @@ def assert_same(what, local, mount):
 class Trees:
     def __init__(self, local, mount, env, tmp):
         self.local, self.mount, self.env, self.tmp = local, mount, env, tmp
+        self.root = None
         trial = subprocess.run([*READ_ONLY, local, "true"], stderr=subprocess.DEVNULL)
         self.can_bind = trial.returncode == 0
 
@@ -95,7 +97,9 @@ def trees():
                    DELTAZERO_DRAM_SIZE="64M", DELTAZERO_DISK_SIZE="0", LC_ALL="C.UTF-8",
                    AZURE_STORAGE_ACCOUNT=libblob.ACCOUNT, AZURE_STORAGE_KEY=libblob.KEY)
         try:
-            yield Trees(local, MOUNT, env, tmp)
+            both = Trees(local, MOUNT, env, tmp)
+            both.root = served.root
+            yield both
         finally:
             subprocess.run([libblob.dz(), "purge"], env=env, stdout=subprocess.DEVNULL)
 

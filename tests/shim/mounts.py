@@ -1,0 +1,122 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+# timeout: 300
+"""What a mount is to a program that no local tree can show: a mount point that does
+not exist as a directory, a library that is loaded from it, a call that it refuses.
+"""
+import os
+import shutil
+import subprocess
+import sys
+
+import libshim
+from libblob import Skip, run_tests, test, tests_of
+
+
+def says(trees, command, expected, status=0):
+    said = trees.run(command, trees.mount).decode()
+    want = f"{expected}--- stderr\n--- status {status}\n"
+    assert said == want, f"{command}\n{said}\nwanted\n{want}"
+
+
+class Below:
+    """The same trees, mounted at a directory that does not exist, in one that does."""
+
+    def __init__(self, trees):
+        self.parent = os.path.join(trees.tmp, "parent")
+        self.point = os.path.join(self.parent, "blob")
+        os.makedirs(os.path.join(self.parent, "real"), exist_ok=True)
+        env = dict(trees.env)
+        env["DELTAZERO_MOUNT"] = self.point + "=" + env["DELTAZERO_MOUNT"].split("=", 1)[1]
+        self.trees = libshim.Trees(trees.local, self.point, env, trees.tmp)
+
+    def says(self, command, expected):
+        says(self.trees, command.replace("PARENT", self.parent), expected)
+
+
+@test
+def the_parent_lists_a_mount_point_that_does_not_exist(trees):
+    below = Below(trees)
+    below.says("ls PARENT", "blob\nreal\n")
+    below.says("cd PARENT && ls -a", ".\n..\nblob\nreal\n")
+    below.says("cd PARENT && echo *", "blob real\n")
+    below.says("find PARENT -maxdepth 1 -mindepth 1 -printf '%f %y\\n' | sort", "blob d\nreal d\n")
+    below.says("find PARENT -name x.py -printf '%P\\n'", "blob/tree/deep/er/x.py\n")
+    below.says("du -a PARENT | grep -c many/", "300\n")
+    below.says("grep -rl '\"a\"' PARENT | grep -c y.json", "1\n")
+
+
+@test
+def python_sees_the_mount_point_in_its_parent(trees):
+    below = Below(trees)
+    below.says("""python3 -c 'if True:
+        import glob, os, sys
+        p = sys.argv[1]
+        print(sorted(os.listdir(p)), sorted(e.name for e in os.scandir(p) if e.is_dir()))
+        print(sorted(os.listdir(os.open(p, os.O_RDONLY))), len(glob.glob(p + "/*/text/*.txt")))
+        print(sum(len(f) for _, _, f in os.walk(p)) == sum(len(f) for _, _, f in os.walk(p + "/blob")))
+    ' PARENT""", "['blob', 'real'] ['blob', 'real']\n['blob', 'real'] 2\nTrue\n")
+
+
+@test
+def a_mount_point_that_exists_is_listed_once(trees):
+    below = Below(trees)
+    os.mkdir(below.point)
+    with open(os.path.join(below.point, "hidden"), "w"):
+        pass
+    try:
+        below.says("ls PARENT; ls PARENT/blob; test -e PARENT/blob/hidden || echo hidden",
+                   "blob\nreal\ndata\nmany\ntext\ntree\nhidden\n")
+    finally:
+        shutil.rmtree(below.point)
+
+
+@test
+def libc_walks_from_the_parent_into_the_mount(trees):
+    below = Below(trees)
+    below.says(f"{libshim.program('call_walks')} PARENT | sort | grep -c x.py", "4\n")
+
+
+@test
+def a_library_on_the_mount_is_loaded(trees):
+    if not shutil.which("gcc"):
+        raise Skip("no gcc")
+    source = os.path.join(trees.tmp, "lib.c")
+    with open(source, "w") as f:
+        f.write("int answer(void) { return 42; }\n")
+    library = os.path.join(trees.root, "data", "lib", "libanswer.so")
+    os.makedirs(os.path.dirname(library))
+    subprocess.run(["gcc", "-shared", "-fPIC", "-o", library, source], check=True)
+    subprocess.run([os.environ["DZ_BUILD"] + "/dz", "purge"], env=trees.env, check=True,
+                   stdout=subprocess.DEVNULL)
+    says(trees, "python3 -c 'import ctypes, sys; print(ctypes.CDLL(sys.argv[1]).answer())' "
+         "{}/lib/libanswer.so", "42\n")
+    says(trees, "cd {}/lib && python3 -c 'import ctypes; print(ctypes.CDLL(\"./libanswer.so\").answer())'",
+         "42\n")
+
+
+@test
+def a_static_program_gets_the_right_bytes_or_an_error(trees):
+    """The library cannot enter it; the kernel will not read a marker."""
+    source, program = (os.path.join(trees.tmp, name) for name in ("static.c", "static"))
+    with open(source, "w") as f:
+        f.write("#include <unistd.h>\n#include <stdio.h>\n"
+                "int main(void) { char b[7]; long n = read(0, b, 7);\n"
+                "if (n < 0) perror(\"read\"); else fwrite(b, 1, n, stdout); return n < 0; }\n")
+    if not shutil.which("gcc") or subprocess.run(["gcc", "-static", "-o", program, source]).returncode:
+        raise Skip("no gcc -static")
+    said = trees.run(f"{program} < {{}}/text/lines.txt", trees.mount)
+    good = b"line 0 --- stderr\n--- status 0\n"
+    loud = b"--- stderr\nread: Bad file descriptor\n--- status 1\n"
+    assert said in (good, loud), said
+
+
+@test
+def a_descriptor_that_libc_closes_is_forgotten(trees):
+    """fclose of a stream that libc made, over a number that became ours."""
+    says(trees, [libshim.program("call_stale"), "{}"], "ok\n")
+
+
+if __name__ == "__main__":
+    with libshim.trees() as both:
+        run_tests(tests_of(sys.modules[__name__]), both)
