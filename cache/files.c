@@ -7,7 +7,11 @@
  * The last arrow, when it was shared: state freeing, then a look at every
  * member's bitmap, then free or back to open.  A process that finds the marker
  * sets its bit first and looks at the state afterwards, so one of the two sees
- * the other.  Killed in opening or freeing: the sweeper goes on from there.
+ * the other.
+ *
+ * In opening and freeing, and in open while it is not shared, the word names the
+ * member at work: only when that one is gone does anybody else touch it.  Killed
+ * anywhere, it is found by the sweeper from the word alone, bit or no bit.
  */
 #include "cache/files.h"
 
@@ -24,14 +28,36 @@
 #define FILE_SHARED  0x100u
 #define FILE_FREEING 3u /* beyond enum dz_file_state: private to this file */
 
-static uint64_t file_ctl(uint32_t gen, uint32_t shared, uint32_t state)
+static uint64_t file_ctl(uint32_t gen, uint32_t owner, uint32_t shared, uint32_t state)
 {
-	return (uint64_t)gen << 32 | shared | state;
+	return (uint64_t)gen << 32 | (uint64_t)(owner & 0xffff) << 16 | shared | state;
 }
 
 static uint32_t file_state(uint64_t ctl)
 {
 	return (uint32_t)(ctl & 0xff);
+}
+
+static uint32_t file_gen(uint64_t ctl)
+{
+	return (uint32_t)(ctl >> 32);
+}
+
+static uint32_t file_owner(uint64_t ctl)
+{
+	return (uint32_t)(ctl >> 16) & 0xffff;
+}
+
+/* Its opener alone may hold it. */
+static bool file_is_private(uint64_t ctl)
+{
+	return file_state(ctl) == DZ_FILE_OPENING ||
+	       (file_state(ctl) == DZ_FILE_OPEN && !(ctl & FILE_SHARED));
+}
+
+static uint64_t file_freed(uint64_t ctl)
+{
+	return file_ctl(file_gen(ctl) + 1, 0, 0, DZ_FILE_FREE);
 }
 
 static _Atomic uint64_t *file_held_word(const struct dz_seg *seg, uint32_t member, uint32_t n)
@@ -75,7 +101,7 @@ static uint32_t file_try_alloc(struct dz_seg *seg)
 		if (file_state(old) != DZ_FILE_FREE)
 			continue;
 		if (atomic_compare_exchange_strong(
-			    ctl, &old, file_ctl((uint32_t)(old >> 32), 0, DZ_FILE_OPENING))) {
+			    ctl, &old, file_ctl(file_gen(old), seg->member, 0, DZ_FILE_OPENING))) {
 			if (i > 0)
 				atomic_store_explicit(&seg->hdr->file_hint, hint + i + 1,
 						      memory_order_relaxed);
@@ -99,13 +125,13 @@ uint32_t dz_file_alloc(struct dz_seg *seg)
 
 uint64_t dz_file_ready(struct dz_seg *seg, uint32_t n)
 {
-	uint32_t gen =
-		(uint32_t)(atomic_load_explicit(&seg->files[n].ctl, memory_order_relaxed) >> 32);
+	uint64_t ctl = atomic_load_explicit(&seg->files[n].ctl, memory_order_relaxed);
 
 	/* Release: pairs with the acquire in dz_file_get(). */
-	atomic_store_explicit(&seg->files[n].ctl, file_ctl(gen, 0, DZ_FILE_OPEN),
+	atomic_store_explicit(&seg->files[n].ctl,
+			      file_ctl(file_gen(ctl), seg->member, 0, DZ_FILE_OPEN),
 			      memory_order_release);
-	return dz_fh_make(n, gen);
+	return dz_fh_make(n, file_gen(ctl));
 }
 
 struct dz_ofile *dz_file_get(const struct dz_seg *seg, uint64_t fh)
@@ -116,7 +142,7 @@ struct dz_ofile *dz_file_get(const struct dz_seg *seg, uint64_t fh)
 	if (n >= seg->n_files)
 		return NULL;
 	ctl = atomic_load_explicit(&seg->files[n].ctl, memory_order_acquire);
-	if ((uint32_t)(ctl >> 32) != (uint32_t)(fh >> 32) || file_state(ctl) < DZ_FILE_OPEN)
+	if (file_gen(ctl) != (uint32_t)(fh >> 32) || file_state(ctl) < DZ_FILE_OPEN)
 		return NULL;
 	return &seg->files[n];
 }
@@ -133,28 +159,32 @@ static void file_forget_marker(struct dz_seg *seg, uint32_t n)
 	dz_sys_unlinkat(seg->dir_fd, name, 0);
 }
 
-/* open and shared, held by nobody -> free.  `ctl` is its word as seen. */
+/*
+ * Shared and open, or in freeing by one who is gone: free, if nobody holds it.
+ * `ctl` is its word as seen.
+ */
 static void file_try_free_shared(struct dz_seg *seg, uint32_t n, uint64_t ctl)
 {
 	struct dz_ofile *f = &seg->files[n];
-	uint32_t gen = (uint32_t)(ctl >> 32);
-	uint64_t freeing = file_ctl(gen, FILE_SHARED, FILE_FREEING);
+	uint64_t freeing = file_ctl(file_gen(ctl), seg->member, FILE_SHARED, FILE_FREEING);
+	uint64_t open = file_ctl(file_gen(ctl), 0, FILE_SHARED, DZ_FILE_OPEN);
 
-	if (atomic_load_explicit(&f->handover_ms, memory_order_seq_cst) > dz_now_ms() ||
-	    file_is_held(seg, n))
+	if (file_state(ctl) == FILE_FREEING && dz_member_is_alive(seg, file_owner(ctl)))
 		return;
 	if (file_state(ctl) == DZ_FILE_OPEN &&
-	    !atomic_compare_exchange_strong(&f->ctl, &ctl, freeing))
+	    (atomic_load_explicit(&f->handover_ms, memory_order_seq_cst) > dz_now_ms() ||
+	     file_is_held(seg, n)))
+		return;
+	if (!atomic_compare_exchange_strong(&f->ctl, &ctl, freeing))
 		return;
 	atomic_thread_fence(memory_order_seq_cst);
 	if (file_is_held(seg, n) ||
 	    atomic_load_explicit(&f->handover_ms, memory_order_seq_cst) > dz_now_ms()) {
-		atomic_compare_exchange_strong(&f->ctl, &freeing,
-					       file_ctl(gen, FILE_SHARED, DZ_FILE_OPEN));
+		atomic_compare_exchange_strong(&f->ctl, &freeing, open);
 		return;
 	}
 	file_forget_marker(seg, n);
-	atomic_compare_exchange_strong(&f->ctl, &freeing, file_ctl(gen + 1, 0, DZ_FILE_FREE));
+	atomic_compare_exchange_strong(&f->ctl, &freeing, file_freed(freeing));
 }
 
 void dz_file_drop(struct dz_seg *seg, uint64_t fh)
@@ -165,19 +195,14 @@ void dz_file_drop(struct dz_seg *seg, uint64_t fh)
 
 	if (!f)
 		return;
-	ctl = atomic_load_explicit(&f->ctl, memory_order_acquire);
-	if (!(ctl & FILE_SHARED)) {
-		uint64_t open = ctl;
-
-		/* Ours alone: free first, so that the bit never names another's. */
-		file_unhold(seg, seg->member, n);
-		if (atomic_compare_exchange_strong(
-			    &f->ctl, &open, file_ctl((uint32_t)(ctl >> 32) + 1, 0, DZ_FILE_FREE)))
-			return;
-		ctl = open;
-	}
+	/* First, so that the bit never names another's; once, for the same reason. */
 	file_unhold(seg, seg->member, n);
-	if (file_state(ctl) == DZ_FILE_OPEN)
+	ctl = atomic_load_explicit(&f->ctl, memory_order_acquire);
+	if (file_gen(ctl) != (uint32_t)(fh >> 32))
+		return;
+	if (file_is_private(ctl) && atomic_compare_exchange_strong(&f->ctl, &ctl, file_freed(ctl)))
+		return;
+	if (file_gen(ctl) == (uint32_t)(fh >> 32) && file_state(ctl) == DZ_FILE_OPEN)
 		file_try_free_shared(seg, n, ctl);
 }
 
@@ -313,14 +338,24 @@ int dz_file_resolve(struct dz_seg *seg, int fd, uint64_t *fh)
 	/* The freer looks again at the bits: it puts the file back to open, soon. */
 	for (int i = 0; i < 1000 && file_state(ctl) == FILE_FREEING; i++)
 		ctl = atomic_load_explicit(&f->ctl, memory_order_seq_cst);
+	if (file_state(ctl) == FILE_FREEING) { /* killed there: we hold it, so it opens again */
+		file_try_free_shared(seg, n, ctl);
+		ctl = atomic_load_explicit(&f->ctl, memory_order_seq_cst);
+	}
 	if (file_state(ctl) != DZ_FILE_OPEN ||
 	    atomic_load_explicit(&f->marker_ino, memory_order_acquire) != (uint64_t)st.st_ino) {
 		if (!was_held)
 			file_unhold(seg, seg->member, n);
 		return -EBADF;
 	}
-	*fh = dz_fh_make(n, (uint32_t)(ctl >> 32));
+	*fh = dz_fh_make(n, file_gen(ctl));
 	dz_file_share(seg, *fh, 0);
+	/* It was not shared before: its only holder may have freed it just then. */
+	if (!dz_file_get(seg, *fh)) {
+		if (!was_held)
+			file_unhold(seg, seg->member, n);
+		return -EBADF;
+	}
 	return 0;
 }
 
@@ -347,13 +382,13 @@ static void file_drop_of(struct dz_seg *seg, uint32_t member, uint32_t n)
 {
 	struct dz_ofile *f = &seg->files[n];
 	uint64_t ctl = atomic_load_explicit(&f->ctl, memory_order_acquire);
-	uint32_t gen = (uint32_t)(ctl >> 32);
 
 	file_unhold(seg, member, n);
-	if (file_state(ctl) == DZ_FILE_OPEN || file_state(ctl) == FILE_FREEING) {
+	if (file_is_private(ctl)) {
+		if (file_owner(ctl) == member)
+			atomic_compare_exchange_strong(&f->ctl, &ctl, file_freed(ctl));
+	} else if (file_state(ctl) != DZ_FILE_FREE) {
 		file_try_free_shared(seg, n, ctl);
-	} else if (file_state(ctl) == DZ_FILE_OPENING && !file_is_held(seg, n)) {
-		atomic_compare_exchange_strong(&f->ctl, &ctl, file_ctl(gen + 1, 0, DZ_FILE_FREE));
 	}
 }
 
@@ -372,13 +407,27 @@ void dz_files_drop_all(struct dz_seg *seg, uint32_t member)
 	}
 }
 
+/* Has the owner of a private one left without it?  A number that is not in use does not lie. */
+static bool file_is_orphan(const struct dz_seg *seg, uint64_t ctl)
+{
+	uint32_t owner = file_owner(ctl);
+
+	return owner < seg->n_members &&
+	       atomic_load_explicit(&seg->members[owner].state, memory_order_acquire) ==
+		       DZ_MEMBER_FREE;
+}
+
 void dz_files_sweep(struct dz_seg *seg)
 {
 	for (uint32_t n = 0; n < seg->n_files; n++) {
-		uint64_t ctl = atomic_load_explicit(&seg->files[n].ctl, memory_order_relaxed);
+		_Atomic uint64_t *word = &seg->files[n].ctl;
+		uint64_t ctl = atomic_load_explicit(word, memory_order_acquire);
 
-		if (file_state(ctl) == FILE_FREEING ||
-		    (file_state(ctl) == DZ_FILE_OPEN && (ctl & FILE_SHARED)))
+		if (file_is_private(ctl)) {
+			if (file_is_orphan(seg, ctl))
+				atomic_compare_exchange_strong(word, &ctl, file_freed(ctl));
+		} else if (file_state(ctl) != DZ_FILE_FREE) {
 			file_try_free_shared(seg, n, ctl);
+		}
 	}
 }

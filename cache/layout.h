@@ -209,7 +209,8 @@ enum dz_file_state { DZ_FILE_FREE, DZ_FILE_OPENING, DZ_FILE_OPEN };
 
 /*
  * An open-file description: what POSIX shares over dup, fork and exec.
- * ctl: generation:32 | shared:1 (more than one process may hold it) <<8 | state:8.
+ * ctl: generation:32 | member at work:16 | shared:1 (more than one process may
+ * hold it) <<8 | state:8.
  * Filled in by its opener before state OPEN, then constant but for pos, flags
  * and the reader's history.
  */
