@@ -5,13 +5,14 @@
  * Joining: claim a free record, take the byte lock at its number, fill it in,
  * go live.  Record 0 is nobody's: it keeps the counters of the departed.
  *
- * A member that was killed is noticed by its lock.  Whoever notices claims the
- * record (one CAS, so one recovers) and walks what it owned: leases become
- * requests again, slots that it was filling are published as far as they came
- * (their bytes were stored before their bits, and a dead process stores no
- * more: nobody fills DRAM by device I/O), descriptions are dropped, counters
- * are added to record 0.  Killed while recovering: the record is claimed, its
- * deadline passes, the next one starts over; every step may run twice.
+ * A member that was killed is noticed by its lock.  Whoever notices takes that
+ * lock, so one recovers, and walks what it owned: leases become requests again,
+ * slots that it was filling are published as far as they came (their bytes were
+ * stored before their bits, and a dead process stores no more: nobody fills DRAM
+ * by device I/O), evictions are finished, disk slots are quarantined until their
+ * writes have landed, descriptions are dropped, counters are added to record 0.
+ * Killed while recovering: the lock is free again and the next one starts over;
+ * every step may run twice.  Stopped: the record waits.
  */
 #include "cache/member.h"
 
@@ -32,9 +33,9 @@
 #define FORK_MS	 30000
 #define SWEEP_MS 1000
 
-static int member_lock(const struct dz_seg *seg, uint32_t member)
+static int member_set_lock(const struct dz_seg *seg, uint32_t member, short type)
 {
-	struct flock fl = { .l_type = F_WRLCK,
+	struct flock fl = { .l_type = type,
 			    .l_whence = SEEK_SET,
 			    .l_start = (off_t)member,
 			    .l_len = 1 };
@@ -42,6 +43,16 @@ static int member_lock(const struct dz_seg *seg, uint32_t member)
 	if (seg->lock_fd < 0)
 		return 0;
 	return (int)dz_sys_3(SYS_fcntl, seg->lock_fd, F_SETLK, &fl);
+}
+
+static int member_lock(const struct dz_seg *seg, uint32_t member)
+{
+	return member_set_lock(seg, member, F_WRLCK);
+}
+
+static void member_unlock(const struct dz_seg *seg, uint32_t member)
+{
+	member_set_lock(seg, member, F_UNLCK);
 }
 
 static bool member_is_locked(const struct dz_seg *seg, uint32_t member)
@@ -97,33 +108,50 @@ static uint32_t member_claim(struct dz_seg *seg, enum dz_member_state state, uin
 		if (n == 0 || atomic_load_explicit(&m->state, memory_order_relaxed) != old)
 			continue;
 		atomic_store_explicit(&m->deadline_ms, dz_now_ms() + ms, memory_order_relaxed);
-		if (atomic_compare_exchange_strong(&m->state, &old, state))
-			return n;
+		if (!atomic_compare_exchange_strong(&m->state, &old, state))
+			continue;
+		/* Numbers go round: the sweeper comes by before one is used again. */
+		if (i > 0)
+			atomic_store_explicit(&seg->hdr->member_hint, hint + i + 1,
+					      memory_order_relaxed);
+		return n;
 	}
 	return DZ_NONE;
 }
 
+/* A record of our own with its lock; DZ_NONE: all are in use. */
+static int member_claim_locked(struct dz_seg *seg, uint32_t *n)
+{
+	int ret = -EUSERS;
+
+	for (int tries = 0; tries < 8; tries++) {
+		*n = member_claim(seg, DZ_MEMBER_CLAIMED, CLAIM_MS);
+		if (*n == DZ_NONE)
+			return -EUSERS;
+		ret = member_lock(seg, *n);
+		if (ret == 0)
+			return 0;
+		/* Its recoverer is not quite done.  The deadline frees what we claimed. */
+		if (ret != -EAGAIN && ret != -EACCES)
+			break;
+	}
+	return ret;
+}
+
 int dz_member_join(struct dz_seg *seg)
 {
-	uint32_t n = member_claim(seg, DZ_MEMBER_CLAIMED, CLAIM_MS);
-	struct dz_member *m;
-	int ret;
+	uint32_t n;
+	int ret = member_claim_locked(seg, &n);
 
-	if (n == DZ_NONE) {
+	if (ret == -EUSERS) {
 		dz_member_sweep(seg, true);
-		n = member_claim(seg, DZ_MEMBER_CLAIMED, CLAIM_MS);
+		ret = member_claim_locked(seg, &n);
 	}
-	if (n == DZ_NONE)
-		return -EUSERS;
-	m = &seg->members[n];
-	ret = member_lock(seg, n);
-	if (ret < 0) {
-		atomic_store_explicit(&m->state, DZ_MEMBER_FREE, memory_order_release);
+	if (ret < 0)
 		return ret;
-	}
-	member_fill_in(m, 0);
+	member_fill_in(&seg->members[n], 0);
 	seg->member = n;
-	atomic_store_explicit(&m->state, DZ_MEMBER_LIVE, memory_order_release);
+	atomic_store_explicit(&seg->members[n].state, DZ_MEMBER_LIVE, memory_order_release);
 	return 0;
 }
 
@@ -163,12 +191,19 @@ void dz_member_leave(struct dz_seg *seg)
 	if (seg->member >= seg->n_members)
 		return;
 	m = &seg->members[seg->member];
+	/*
+	 * Another thread of ours is in the middle of a block: it may still store.  The
+	 * sweeper ends us when the kernel has let go of the lock, that is of the thread.
+	 */
+	if (atomic_load_explicit(&m->filling, memory_order_relaxed) && seg->lock_fd >= 0)
+		return;
 	dz_files_drop_all(seg, seg->member);
 	dz_pins_drop_all(seg, seg->member);
 	member_fold_stats(seg, seg->member);
 	for (int i = 0; i < DZ_HAZARDS; i++)
 		atomic_store_explicit(&m->hazard[i], 0, memory_order_relaxed);
 	atomic_store_explicit(&m->state, DZ_MEMBER_FREE, memory_order_release);
+	member_unlock(seg, seg->member);
 	seg->member = DZ_NONE;
 }
 
@@ -193,6 +228,7 @@ int dz_member_adopt(struct dz_seg *seg, uint32_t member)
 	int ret;
 
 	seg->member = DZ_NONE;
+	atomic_store_explicit(&seg->is_sweeping, 0, memory_order_relaxed);
 	if (member >= seg->n_members)
 		return dz_member_join(seg);
 	ret = member_lock(seg, member);
@@ -254,6 +290,31 @@ static void member_settle_slot(struct dz_seg *seg, uint32_t n, uint64_t ctl)
 	dz_slot_discard(seg, DZ_TIER_DRAM, n, ctl);
 }
 
+/* Its number may be another's soon, and a pin may keep the slot longer than that. */
+static void member_settle_evicting(struct dz_seg *seg, enum dz_tier tier, uint32_t n, uint64_t ctl)
+{
+	atomic_compare_exchange_strong(&dz_slot_of(seg, tier, n)->ctl, &ctl,
+				       dz_ctl(dz_ctl_gen(ctl), DZ_NONE, DZ_SLOT_EVICTING));
+	dz_slot_reap(seg, tier, n);
+}
+
+/* Its writes may still land: whoever has the disk open waits for them (on_dead), then frees. */
+static void member_settle_disk_slots(struct dz_seg *seg, uint32_t dead)
+{
+	for (uint32_t n = 0; n < seg->n_disk_slots; n++) {
+		_Atomic uint64_t *word = &seg->disk_slots[n].ctl;
+		uint64_t ctl = atomic_load_explicit(word, memory_order_relaxed);
+
+		if (dz_ctl_owner(ctl) != dead)
+			continue;
+		if (dz_ctl_state(ctl) == DZ_SLOT_FILLING)
+			atomic_compare_exchange_strong(
+				word, &ctl, dz_ctl(dz_ctl_gen(ctl), dead, DZ_SLOT_QUARANTINE));
+		else if (dz_ctl_state(ctl) == DZ_SLOT_EVICTING)
+			member_settle_evicting(seg, DZ_TIER_DISK, n, ctl);
+	}
+}
+
 static void member_settle_slots(struct dz_seg *seg, uint32_t dead)
 {
 	for (uint32_t n = 0; n < seg->n_dram_slots; n++) {
@@ -266,7 +327,10 @@ static void member_settle_slots(struct dz_seg *seg, uint32_t dead)
 			member_settle_slot(seg, n, ctl);
 		else if (dz_ctl_state(ctl) == DZ_SLOT_QUARANTINE)
 			dz_slot_discard(seg, DZ_TIER_DRAM, n, ctl);
+		else if (dz_ctl_state(ctl) == DZ_SLOT_EVICTING)
+			member_settle_evicting(seg, DZ_TIER_DRAM, n, ctl);
 	}
+	member_settle_disk_slots(seg, dead);
 }
 
 static void member_settle_leases(struct dz_seg *seg, uint32_t dead)
@@ -284,9 +348,15 @@ static void member_recover(struct dz_seg *seg, uint32_t n, uint32_t state)
 	struct dz_member *m = &seg->members[n];
 	bool had_slots;
 
-	atomic_store_explicit(&m->deadline_ms, dz_now_ms() + CLAIM_MS, memory_order_relaxed);
-	if (!atomic_compare_exchange_strong(&m->state, &state, DZ_MEMBER_CLAIMED))
+	/* The dead one's lock keeps others off, also while we are stopped, not when we are killed.
+	 */
+	if (member_lock(seg, n) < 0)
 		return;
+	atomic_store_explicit(&m->deadline_ms, dz_now_ms() + CLAIM_MS, memory_order_relaxed);
+	if (!atomic_compare_exchange_strong(&m->state, &state, DZ_MEMBER_CLAIMED)) {
+		member_unlock(seg, n);
+		return;
+	}
 	had_slots = atomic_load_explicit(&m->filling, memory_order_relaxed) ||
 		    atomic_load_explicit(&m->is_agent, memory_order_relaxed);
 	member_settle_leases(seg, n);
@@ -303,23 +373,28 @@ static void member_recover(struct dz_seg *seg, uint32_t n, uint32_t state)
 	atomic_store_explicit(&m->filling, 0, memory_order_relaxed);
 	atomic_store_explicit(&m->is_agent, 0, memory_order_relaxed);
 	atomic_store_explicit(&m->state, DZ_MEMBER_FREE, memory_order_release);
+	member_unlock(seg, n);
 }
 
 void dz_member_sweep(struct dz_seg *seg, bool now)
 {
 	uint64_t last = atomic_load_explicit(&seg->hdr->last_sweep_ms, memory_order_relaxed);
 	uint64_t t = dz_now_ms();
+	uint32_t idle = 0;
 
 	if (!now && t < last + SWEEP_MS)
 		return;
 	if (!atomic_compare_exchange_strong(&seg->hdr->last_sweep_ms, &last, t) && !now)
 		return;
+	/* A byte lock does not keep our own threads apart. */
+	if (!atomic_compare_exchange_strong(&seg->is_sweeping, &idle, 1))
+		return;
 	for (uint32_t n = 1; n < seg->n_members; n++) {
-		uint32_t state =
-			atomic_load_explicit(&seg->members[n].state, memory_order_acquire);
+		uint32_t state = atomic_load_explicit(&seg->members[n].state, memory_order_acquire);
 
 		if (state != DZ_MEMBER_FREE && n != seg->member && !dz_member_is_alive(seg, n))
 			member_recover(seg, n, state);
 	}
 	dz_files_sweep(seg);
+	atomic_store_explicit(&seg->is_sweeping, 0, memory_order_release);
 }

@@ -47,6 +47,7 @@ struct dz_seg {
 	/* Set by who has the disk tier open: settles what a dead member wrote there. */
 	void (*on_dead)(struct dz_seg *seg, uint32_t member);
 	void *disk;
+	_Atomic uint32_t is_sweeping; /* a thread of ours recovers the dead */
 	bool is_private; /* anonymous memory: no other process but our children */
 	bool is_new;	 /* we created it: the journals want replaying */
 	char dir[DZ_PATH_MAX];
