@@ -20,6 +20,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,8 +29,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define KEEP_MS	 (10 * 60 * 1000)
-#define SLEEP_MS 1000
+#define KEEP_MS	    (10 * 60 * 1000)
+#define SLEEP_MS    1000
+#define AHEAD_SLABS 64u
 
 struct agent {
 	struct dz_config cfg;
@@ -42,7 +44,11 @@ struct agent {
 	int fifo;
 	uint64_t alone_since_ms;
 	uint64_t keep_ms;
-	uint64_t next_ms; /* housekeeping */
+	uint64_t next_ms;      /* housekeeping */
+	_Atomic uint32_t grow; /* futex: bumped when memory is wanted soon */
+	_Atomic uint32_t is_ending;
+	pthread_t grower;
+	bool has_grower;
 };
 
 static int agent_take_record(struct agent *a)
@@ -126,6 +132,46 @@ static bool agent_is_done(struct agent *a)
 	return true;
 }
 
+/*
+ * Memory for the DRAM tier is allocated ahead of its use, beside the network: the
+ * kernel clears every page of it.
+ */
+static void *agent_grower_main(void *arg)
+{
+	struct agent *a = arg;
+
+	while (!atomic_load_explicit(&a->is_ending, memory_order_acquire)) {
+		uint32_t seen = atomic_load_explicit(&a->grow, memory_order_acquire);
+		uint64_t used =
+			atomic_load_explicit(&a->seg.hdr->dram_used, memory_order_relaxed) / DZ_MIB;
+
+		if (used + AHEAD_SLABS < dz_seg_backed(&a->seg) || !dz_seg_grow(&a->seg))
+			dz_sys_futex_wait(&a->grow, seen, SLEEP_MS);
+	}
+	return NULL;
+}
+
+static void agent_grow_ahead(struct agent *a)
+{
+	uint64_t used = atomic_load_explicit(&a->seg.hdr->dram_used, memory_order_relaxed) / DZ_MIB;
+	uint32_t backed = dz_seg_backed(&a->seg);
+
+	if (backed >= a->seg.n_dram_slabs || used + AHEAD_SLABS < backed)
+		return;
+	atomic_fetch_add_explicit(&a->grow, 1, memory_order_release);
+	dz_sys_futex_wake(&a->grow, 1);
+}
+
+static void agent_end_grower(struct agent *a)
+{
+	if (!a->has_grower)
+		return;
+	atomic_store_explicit(&a->is_ending, 1, memory_order_release);
+	atomic_fetch_add_explicit(&a->grow, 1, memory_order_release);
+	dz_sys_futex_wake(&a->grow, 1);
+	pthread_join(a->grower, NULL);
+}
+
 /* One round: sleep only when there is nothing to do and nobody rang meanwhile. */
 static int agent_round(struct agent *a)
 {
@@ -139,6 +185,7 @@ static int agent_round(struct agent *a)
 	ret = dz_fetcher_pump(a->fetcher, dz_fetcher_is_idle(a->fetcher) ? SLEEP_MS : 20, a->fifo,
 			      DZ_NONE);
 	atomic_store_explicit(&a->rec->sleeping, 0, memory_order_relaxed);
+	agent_grow_ahead(a);
 	if (agent_drain_fifo(a))
 		a->next_ms = 0;
 	return ret < 0 ? ret : 0;
@@ -210,8 +257,10 @@ static int agent_open(struct agent *a)
 		dz_disk_recover(a->disk, DZ_NONE);
 	if (ret == 0)
 		ret = dz_fetcher_open(&a->fetcher, &opt);
-	if (ret == 0)
+	if (ret == 0) {
 		atomic_store_explicit(&a->rec->failures, 0, memory_order_relaxed);
+		a->has_grower = pthread_create(&a->grower, NULL, agent_grower_main, a) == 0;
+	}
 	return ret;
 }
 
@@ -247,6 +296,7 @@ int dz_agent_main(int argc, char **argv)
 	else if (ret != -EEXIST)
 		dz_error(&a.log, "agent: start: %s: programs fetch for themselves",
 			 dz_strerror(-ret));
+	agent_end_grower(&a);
 	if (a.fetcher)
 		dz_fetcher_close(a.fetcher);
 	if (a.disk)

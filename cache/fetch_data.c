@@ -167,7 +167,7 @@ static void data_mark(struct fetch_job *job, uint64_t from, uint64_t to)
 		return;
 	/* Release: the bytes before their bits; pairs with the acquire of a reader. */
 	atomic_fetch_or_explicit(&data_slot(job)->valid, bits, memory_order_release);
-	dz_lease_progress(job->f->seg, job->lease);
+	dz_lease_progress(job->f->seg, job->lease, bits);
 }
 
 static int data_body(struct dz_blob_req *http, uint64_t off, const void *data, size_t n)

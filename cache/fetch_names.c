@@ -160,7 +160,7 @@ static void names_list_done(struct dz_blob_req *http, int err)
 		}
 		__atomic_fetch_or(&job->f->seg->requests[job->lease].flags, DZ_REQ_LONG,
 				  __ATOMIC_RELAXED);
-		dz_lease_progress(job->f->seg, job->lease);
+		dz_lease_progress(job->f->seg, job->lease, DZ_LEASE_ALL);
 		names_list_page(job);
 		return;
 	}

@@ -109,7 +109,7 @@ int dz_inline_pump(struct dz_engine *e, const struct dz_lease_ref *ref)
 		/* A signal handler that reads while its thread fetches would wait for itself. */
 		if (free_lock == tid)
 			return -EDEADLK;
-		dz_lease_wait(&e->seg, ref, 20);
+		dz_lease_wait(&e->seg, ref, DZ_LEASE_ALL, 20);
 		return 0;
 	}
 	ret = inline_pump_locked(e, ref);

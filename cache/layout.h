@@ -181,7 +181,8 @@ struct dz_lease {
 	_Atomic uint32_t waiters;
 	_Atomic uint32_t want; /* pieces wanted, beyond those valid */
 	_Atomic uint32_t slot; /* being filled, or DZ_NONE */
-	uint64_t pad;
+	_Atomic uint32_t awaited; /* pieces that somebody sleeps for */
+	uint32_t pad;
 };
 _Static_assert(sizeof(struct dz_lease) == 64, "a lease is one cache line");
 
@@ -280,7 +281,7 @@ struct dz_seg_header {
 	_Atomic uint32_t chunks[2]; /* allocated chunks */
 	_Atomic uint32_t footprint; /* part of the frequency table in recent use, of 65536 */
 	_Atomic uint32_t age_shift; /* unit of that table's clock: 2^n ticks; n + 1, 0 not set */
-	_Atomic uint32_t regret[2]; /* part of the misses that come back soon, of 65536 */
+	_Atomic uint32_t lead[2];   /* 65536 + what LRU would hit more, of 65536 */
 	_Atomic uint32_t group_tick[DZ_GROUPS]; /* last use */
 	_Atomic uint32_t group_gap[DZ_GROUPS];	/* longest time without */
 	_Atomic uint64_t disk_lock;  /* inode of our slab files' lock, hashed; 0: not known */

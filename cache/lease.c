@@ -22,9 +22,9 @@
 #include <errno.h>
 #include <string.h>
 
-#define DZ_PROBE	 16
-#define CLAIMING_MS	 1000
-#define ACTIVE_MS	 10000
+#define DZ_PROBE    16
+#define CLAIMING_MS 1000
+#define ACTIVE_MS   10000
 
 static uint32_t lease_home(const struct dz_seg *seg, struct dz_key key)
 {
@@ -154,6 +154,7 @@ int dz_lease_ask(struct dz_seg *seg, struct dz_key key, const struct dz_request 
 	atomic_store_explicit(&l->want, want, memory_order_relaxed);
 	atomic_store_explicit(&l->slot, DZ_NONE, memory_order_relaxed);
 	atomic_store_explicit(&l->waiters, 0, memory_order_relaxed);
+	atomic_store_explicit(&l->awaited, 0, memory_order_relaxed);
 	ref->idx = idx;
 	ref->token = dz_lease_token(word);
 	ref->seq = atomic_load_explicit(&l->seq, memory_order_relaxed);
@@ -181,16 +182,17 @@ int dz_lease_poll(const struct dz_seg *seg, struct dz_lease_ref *ref)
 	if (dz_lease_token(word) == ref->token)
 		return 1;
 	/* Taken over: the same request under a newer token, or another key's. */
-	if (dz_lease_state(word) != DZ_LEASE_REQUESTED &&
-	    dz_lease_state(word) != DZ_LEASE_ACTIVE)
+	if (dz_lease_state(word) != DZ_LEASE_REQUESTED && dz_lease_state(word) != DZ_LEASE_ACTIVE)
 		return 0;
 	return 0;
 }
 
-void dz_lease_wait(struct dz_seg *seg, const struct dz_lease_ref *ref, uint32_t timeout_ms)
+void dz_lease_wait(struct dz_seg *seg, const struct dz_lease_ref *ref, uint32_t pieces,
+		   uint32_t timeout_ms)
 {
 	struct dz_lease *l = &seg->leases[ref->idx];
 
+	atomic_fetch_or_explicit(&l->awaited, pieces, memory_order_seq_cst);
 	/* A waiter killed here leaves the count too high: a few needless wakes. */
 	atomic_fetch_add_explicit(&l->waiters, 1, memory_order_seq_cst);
 	dz_sys_futex_wait(&l->seq, ref->seq, timeout_ms);
@@ -219,13 +221,14 @@ bool dz_lease_holds(struct dz_seg *seg, uint32_t idx, uint64_t word)
 	return true;
 }
 
-void dz_lease_progress(struct dz_seg *seg, uint32_t idx)
+void dz_lease_progress(struct dz_seg *seg, uint32_t idx, uint32_t pieces)
 {
 	struct dz_lease *l = &seg->leases[idx];
 
 	/* seq_cst: a waiter adds itself before it checks seq; one of us sees the other. */
 	atomic_fetch_add_explicit(&l->seq, 1, memory_order_seq_cst);
-	if (atomic_load_explicit(&l->waiters, memory_order_seq_cst))
+	if (atomic_load_explicit(&l->waiters, memory_order_seq_cst) &&
+	    (atomic_load_explicit(&l->awaited, memory_order_seq_cst) & pieces))
 		dz_sys_futex_wake(&l->seq, INT32_MAX);
 }
 
@@ -239,7 +242,7 @@ void dz_lease_finish(struct dz_seg *seg, uint32_t idx, uint64_t word, int err)
 	atomic_store_explicit(&l->done, token << 16 | (uint64_t)(-err & 0xffff),
 			      memory_order_release);
 	atomic_compare_exchange_strong(&l->word, &word, dz_lease_word(token, 0, DZ_LEASE_FREE));
-	dz_lease_progress(seg, idx);
+	dz_lease_progress(seg, idx, DZ_LEASE_ALL);
 }
 
 /* The slot that a dead or late owner was filling. */
@@ -290,8 +293,8 @@ bool dz_lease_take_over(struct dz_seg *seg, uint32_t idx, bool owner_dead)
 		return false;
 	lease_settle_slot(seg, idx, dz_lease_owner(word), owner_dead);
 	atomic_store_explicit(&l->slot, DZ_NONE, memory_order_relaxed);
-	atomic_compare_exchange_strong(
-		&l->word, &mine, dz_lease_word(dz_lease_token(mine), 0, DZ_LEASE_REQUESTED));
-	dz_lease_progress(seg, idx);
+	atomic_compare_exchange_strong(&l->word, &mine,
+				       dz_lease_word(dz_lease_token(mine), 0, DZ_LEASE_REQUESTED));
+	dz_lease_progress(seg, idx, DZ_LEASE_ALL);
 	return true;
 }

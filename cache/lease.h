@@ -11,6 +11,10 @@
 
 #include "cache/segment.h"
 
+/* Bits of `awaited`: the pieces, and one that only the end (or a listing's page) sets. */
+#define DZ_LEASE_END 0x10000u
+#define DZ_LEASE_ALL UINT32_MAX
+
 struct dz_lease_ref {
 	uint32_t idx;
 	uint32_t seq;	/* value of the futex word when we looked */
@@ -50,15 +54,16 @@ int dz_lease_ask(struct dz_seg *seg, struct dz_key key, const struct dz_request 
  * well, or somebody else's took its place: look again, -errno: it failed.
  */
 int dz_lease_poll(const struct dz_seg *seg, struct dz_lease_ref *ref);
-/* Sleeps until seq moves on from ref->seq, at most timeout_ms. */
-void dz_lease_wait(struct dz_seg *seg, const struct dz_lease_ref *ref, uint32_t timeout_ms);
+/* Sleeps for these pieces, or the end, or anything, at most timeout_ms. */
+void dz_lease_wait(struct dz_seg *seg, const struct dz_lease_ref *ref, uint32_t pieces,
+		   uint32_t timeout_ms);
 
 /* Fetcher: requested -> active.  *word is then what it owns. */
 bool dz_lease_claim(struct dz_seg *seg, uint32_t idx, uint64_t *word);
 /* Fetcher: still ours?  Also pushes the deadline back. */
 bool dz_lease_holds(struct dz_seg *seg, uint32_t idx, uint64_t word);
-/* Fetcher: new bytes are there. */
-void dz_lease_progress(struct dz_seg *seg, uint32_t idx);
+/* Fetcher: these pieces are there; wakes only if one of them is slept for. */
+void dz_lease_progress(struct dz_seg *seg, uint32_t idx, uint32_t pieces);
 /* Fetcher: the end, err 0 or -errno.  Does nothing when it was taken over. */
 void dz_lease_finish(struct dz_seg *seg, uint32_t idx, uint64_t word, int err);
 /*

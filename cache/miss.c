@@ -27,6 +27,7 @@ struct miss {
 	struct dz_request req;
 	uint32_t agent;
 	uint32_t want;
+	uint32_t awaited; /* pieces that this reader needs */
 	uint64_t since_ms;
 };
 
@@ -100,7 +101,7 @@ static int miss_step(struct miss *m, struct dz_lease_ref *ref)
 		if (ret < 0)
 			return ret;
 	} else {
-		dz_lease_wait(&m->e->seg, ref, LOOK_MS);
+		dz_lease_wait(&m->e->seg, ref, m->awaited | DZ_LEASE_END, LOOK_MS);
 	}
 	ret = dz_lease_poll(&m->e->seg, ref);
 	if (ret == 1 && ref->seq == seq) {
@@ -115,8 +116,8 @@ static int miss_step(struct miss *m, struct dz_lease_ref *ref)
 
 /* ---- blocks ---- */
 
-static void miss_block(struct miss *m, struct dz_engine *e, const struct dz_ofile *f,
-		       uint64_t blk, uint32_t want, uint32_t flags)
+static void miss_block(struct miss *m, struct dz_engine *e, const struct dz_ofile *f, uint64_t blk,
+		       uint32_t want, uint32_t flags)
 {
 	uint32_t rec = f->mount;
 
@@ -156,6 +157,7 @@ int dz_miss_wait(struct dz_engine *e, const struct dz_ofile *f, uint64_t blk, ui
 	int ret;
 
 	miss_block(&m, e, f, blk, want | mask, flags);
+	m.awaited = mask;
 	for (int tries = 0; tries < 64; tries++) {
 		if (dz_dram_has(&e->seg, m.key, mask))
 			return 0;
@@ -172,8 +174,9 @@ int dz_miss_wait(struct dz_engine *e, const struct dz_ofile *f, uint64_t blk, ui
 			return ret;
 		}
 	}
-	dz_error(&e->log, "read %.300s: the cache is too small to hold the block while it is copied: "
-			  "raise DELTAZERO_DRAM_SIZE",
+	dz_error(&e->log,
+		 "read %.300s: the cache is too small to hold the block while it is copied: "
+		 "raise DELTAZERO_DRAM_SIZE",
 		 m.req.name);
 	return -EIO;
 }
@@ -203,8 +206,8 @@ int dz_miss_name(struct dz_engine *e, uint32_t mount, enum dz_kind kind, const c
 
 	memset(&m, 0, sizeof(m));
 	m.e = e;
-	m.key = kind == DZ_KIND_DIR ? dz_names_dir_key(rec_id, name, len) :
-				      dz_names_attr_key(rec_id, name, len);
+	m.key = kind == DZ_KIND_DIR ? dz_names_dir_key(rec_id, name, len)
+				    : dz_names_attr_key(rec_id, name, len);
 	/* Leases of names and of blocks of the same key never meet: other hashes. */
 	m.agent = e->agent[mount];
 	m.want = 1;
