@@ -161,18 +161,6 @@ asan ubsan tsan:
 	@$(MAKE) B=build/$@ CFLAGS='-O1 -g -fno-omit-frame-pointer' SAN='$(SANITIZE)' tests
 	@DZ_BUILD=$(abspath build/$@) DZ_SAN=$@ tests/run.sh $(SANITIZED_TESTS)
 
-ifneq ($(wildcard tests/soak/*.sh),)
-.PHONY: soak
-soak: tests ## random kills and storms for as long as SECONDS says
-	@DZ_BUILD=$(abspath $(B)) tests/run.sh soak
-endif
-
-ifneq ($(wildcard tests/fuzz/*.sh),)
-.PHONY: fuzz
-fuzz: all ## libFuzzer on what comes from outside
-	@DZ_BUILD=$(abspath $(B)) tests/run.sh fuzz
-endif
-
 # ---- trying it ----
 
 .PHONY: demo

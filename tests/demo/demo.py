@@ -11,6 +11,7 @@ second epoch or a second run of the job asks Blob for anything.
 """
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -109,14 +110,17 @@ def print_tiers(tiers, gets, fetched):
 
 
 def run_job(title, command, env, meter=None):
-    """Runs the job; the lines that it prints at the end of its epochs, with what each read."""
+    """Runs the job; images/s of each epoch, and what each read."""
     print(f"\n{title}\n  $ {' '.join(command).replace(TOP + '/', '')}", flush=True)
     job = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True)
-    start, epochs = time.monotonic(), []
+    start, rates, epochs = time.monotonic(), [], []
     try:
         for line in job.stdout:
             print("  " + line.rstrip(), flush=True)
-            if line.startswith("epoch ") and meter:
+            if not line.startswith("epoch "):
+                continue
+            rates.append(float(re.search(r"([0-9.]+) images/s", line)[1]))
+            if meter:
                 epochs.append(meter.take())
                 print_tiers(*epochs[-1])
     finally:
@@ -126,7 +130,7 @@ def run_job(title, command, env, meter=None):
     if status:
         raise Failed(f"the job ended with {status}")
     print(f"  whole job: {time.monotonic() - start:.1f} s", flush=True)
-    return epochs
+    return rates, epochs
 
 
 def dataset_bytes():
@@ -192,12 +196,15 @@ def demo(url, env):
         train = [PYTHON, os.path.join(HERE, "train.py"), MOUNT]
         cached = [DZ, "run", "-m", f"{MOUNT}={url}", "--"] + train
         meter = Meter(env, server)
-        first = run_job("1. The job, cache empty", cached, env, meter)
-        second = run_job("2. The same job again", cached, env, meter)
-        run_job("3. The same job without the cache: one GET a file, each worker on its own connection",
-                [PYTHON, os.path.join(HERE, "direct.py"), url], env)
+        cold, first = run_job("1. The job, cache empty", cached, env, meter)
+        again, second = run_job("2. The same job again", cached, env, meter)
+        without, _ = run_job("3. The same job without the cache: one GET a file, each worker on its own connection",
+                             [PYTHON, os.path.join(HERE, "direct.py"), url], env)
         if server:
-            print(f"       {server.data_gets()[0]} GETs")
+            print(f"         {server.data_gets()[0]} GETs")
+        warm = cold[1:] + again
+        print("\nimages/s:  " + ",  ".join([f"cold {cold[0]:.0f}", f"warm {min(warm):.0f} to {max(warm):.0f}",
+                                            f"without the cache {min(without):.0f} to {max(without):.0f}"]))
         return check(first, second)
     finally:
         if server:
