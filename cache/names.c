@@ -124,9 +124,10 @@ static int name_find_in_dir(const struct dz_seg *seg, struct dz_key dir, const c
 static int name_find_alone(const struct dz_seg *seg, uint64_t rec_id, const char *name, size_t len,
 			   struct dz_name *out)
 {
+	const char *slash = memrchr(name, '/', len), *last = slash ? slash + 1 : name;
+	size_t last_len = len - (size_t)(last - name);
 	struct dz_dir_head head;
 	struct name_view v;
-	uint32_t at = 0;
 	int ret = 0;
 
 	if (!name_view_get(seg, dz_names_attr_key(rec_id, name, len), &v))
@@ -134,13 +135,9 @@ static int name_find_alone(const struct dz_seg *seg, uint64_t rec_id, const char
 	if (!dz_dir_head_read(v.bytes, v.len, &head) || !name_view_holds(seg, &v))
 		return -EAGAIN;
 	out->stamp_ms = v.stamp_ms;
-	if (head.n_entries) {
-		const struct dz_dir_entry *e = dz_dir_block_next(v.bytes, &head, &at);
-
-		if (!e)
-			return -EAGAIN;
-		ret = dz_dir_block_find(v.bytes, &head, e->text, e->name_len, e->hash, &out->attr);
-	}
+	if (head.n_entries)
+		ret = dz_dir_block_find(v.bytes, &head, last, last_len, dz_dir_hash(last, last_len),
+					&out->attr);
 	return name_view_holds(seg, &v) ? ret : -EAGAIN;
 }
 
@@ -225,7 +222,8 @@ static int name_copy_all(const struct dz_seg *seg, struct dz_key dir, struct nam
 	}
 	if (ret == 0) {
 		*n_blocks = first.n_blocks;
-		c->entries = first.total;
+		/* No more than there is room for, whatever the head says. */
+		c->entries = dz_min_u64(first.total, c->bytes / sizeof(struct dz_dir_entry));
 	}
 	return ret;
 }
@@ -318,7 +316,7 @@ void dz_names_forget(struct dz_seg *seg, uint64_t rec_id, const char *name, size
 }
 
 /* One block into a slot of its own; replaces what has the key. */
-static int name_put_block(struct dz_seg *seg, struct dz_key key, enum dz_kind kind,
+static int name_put_slot(struct dz_seg *seg, struct dz_key key, enum dz_kind kind,
 			  const uint8_t *bytes, uint32_t len)
 {
 	uint64_t ctl, old_ctl, ready;
@@ -349,6 +347,22 @@ static int name_put_block(struct dz_seg *seg, struct dz_key key, enum dz_kind ki
 	if (old != DZ_NONE)
 		dz_slot_evict(seg, DZ_TIER_DRAM, old);
 	return 0;
+}
+
+static int name_put_block(struct dz_seg *seg, struct dz_key key, enum dz_kind kind,
+			  const uint8_t *bytes, uint32_t len)
+{
+	_Atomic uint32_t *filling;
+	int ret;
+
+	if (seg->member >= seg->n_members)
+		return -ENOSPC;
+	/* Tells whoever recovers us that there are slots to look for. */
+	filling = &seg->members[seg->member].filling;
+	atomic_fetch_add_explicit(filling, 1, memory_order_relaxed);
+	ret = name_put_slot(seg, key, kind, bytes, len);
+	atomic_fetch_sub_explicit(filling, 1, memory_order_relaxed);
+	return ret;
 }
 
 /* Entries of each block, by hash: order[start[b] .. start[b + 1]). */

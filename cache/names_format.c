@@ -139,7 +139,7 @@ uint32_t dz_dir_block_build(uint8_t *buf, uint32_t room, struct dz_dir_head *hea
 		size_t bytes = dz_dir_entry_bytes(x->name_len, etag_len);
 		struct dz_dir_entry e = { .hash = dz_dir_hash(x->name, x->name_len),
 					  .size = x->size,
-					  .mtime_ns = x->mtime_s * 1000000000,
+					  .mtime_ns = (int64_t)((uint64_t)x->mtime_s * 1000000000u),
 					  .ino = dir_child_ino(rec_id, dir, dir_len, x),
 					  .name_len = (uint16_t)x->name_len,
 					  .etag_len = (uint8_t)etag_len,
