@@ -13,15 +13,16 @@
 #include "shim/paths.h"
 
 #include "cache/config.h"
+#include "cache/sys.h"
 
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 
-#define KEPT_VARS  64
-#define KEPT_BYTES 16384
+#define KEPT_VARS 64
 
-static char kept_bytes[KEPT_BYTES];
-static const char *kept[KEPT_VARS + 1]; /* "DELTAZERO_...=...", "AZURE_...=..." */
+static char *const *at_start = (char *const[]){ NULL };
+static const char *kept[KEPT_VARS + 1]; /* "DELTAZERO_...=...", "AZURE_...=..." of at_start */
 static char preload_item[DZ_PATH_MAX];	/* our entry of LD_PRELOAD; "" when we came otherwise */
 
 #define CWD_VAR	    "DELTAZERO_CWD="
@@ -34,13 +35,10 @@ static bool has_prefix(const char *text, const char *prefix)
 
 static void keep_var(const char *var)
 {
-	static size_t n, used;
-	size_t len = strlen(var) + 1;
+	static size_t n;
 
-	if (n == KEPT_VARS || len > sizeof(kept_bytes) - used)
-		return;
-	kept[n++] = memcpy(kept_bytes + used, var, len);
-	used += len;
+	if (n < KEPT_VARS)
+		kept[n++] = var;
 }
 
 /* The item of LD_PRELOAD ("a:b c") that is us: the one with our file's name. */
@@ -64,15 +62,44 @@ static void keep_preload(const char *list)
 	}
 }
 
+/* Vector and strings in a mapping of their own; where there is none, the program's. */
+static char *const *copy_of(char *const *envp)
+{
+	size_t bytes = sizeof(char *);
+	size_t n;
+	char **vec;
+	char *text;
+	void *at;
+
+	for (n = 0; envp[n]; n++)
+		bytes += sizeof(char *) + strlen(envp[n]) + 1;
+	if (dz_sys_mmap(&at, NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+			0) < 0)
+		return envp;
+	vec = at;
+	text = (char *)(vec + n + 1);
+	for (n = 0; envp[n]; n++) {
+		vec[n] = memcpy(text, envp[n], strlen(envp[n]) + 1);
+		text += strlen(text) + 1;
+	}
+	return vec;
+}
+
 void dz_env_keep(char *const *envp)
 {
-	for (; *envp; envp++) {
+	at_start = copy_of(envp);
+	for (envp = at_start; *envp; envp++) {
 		if (has_prefix(*envp, "AZURE_") ||
 		    (has_prefix(*envp, "DELTAZERO_") && !has_prefix(*envp, CWD_VAR)))
 			keep_var(*envp);
 		else if (has_prefix(*envp, PRELOAD_VAR))
 			keep_preload(*envp + strlen(PRELOAD_VAR));
 	}
+}
+
+char *const *dz_env_at_start(void)
+{
+	return at_start;
 }
 
 /* --- a child's --- */

@@ -9,8 +9,10 @@
 
 #include "cache/base.h"
 
-/* Keeps copies of what children must get: the program may write over its environment. */
+/* Copies the environment, once: the program may write over it, or free it. */
 void dz_env_keep(char *const *envp);
+/* That copy, for as long as the process lives. */
+char *const *dz_env_at_start(void);
 
 #define DZ_ENV_VARS  1024
 #define DZ_CWD_BYTES 2048 /* of "DELTAZERO_CWD=...": a mount's path and a name */

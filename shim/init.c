@@ -2,15 +2,16 @@
 /*
  * The start in a program, in this order:
  *  1. AT_SECURE, or neither DELTAZERO_MOUNT nor DELTAZERO_CONFIG: off for good.
- *  2. Read the configuration; no mount left: off.
- *  3. Constructor only: keep what a child must get (env), take over the working
- *     directory and the markers that we were born with, and standard input.
+ *  2. Read the configuration; no mount left: off.  Keep the environment.
+ *  3. Constructor only: take over the working directory, the markers that we were
+ *     born with, and standard input.
  * The engine is attached later, by dz_attach().
  *
  * A mistake in the configuration is one log line; the other mounts work.  No
  * malloc, no thread, no signal handler, no descriptor.
  */
 #include "shim/init.h"
+#include "shim/real.h"
 
 #include "shim/env.h"
 #include "shim/fdtab.h"
@@ -59,6 +60,7 @@ static enum dz_state start_with(char *const *envp)
 	}
 	if (dz_config.n_mounts == 0)
 		return DZ_OFF;
+	dz_env_keep(envp);
 	dz_pid = dz_sys_getpid();
 	return DZ_ON;
 }
@@ -82,7 +84,6 @@ __attribute__((constructor(101))) static void init(int argc, char **argv, char *
 		dz_state = (int)start_with(envp);
 	if (!dz_start())
 		return;
-	dz_env_keep(envp);
 	dz_cwd_start(dz_config_env(envp, "DELTAZERO_CWD"));
 	dz_fd_adopt_all();
 	if (dz_fd_get(0))
@@ -112,11 +113,13 @@ static int attach_locked(void)
 
 	dz_depth++;
 	if (!dz_engine)
-		r = dz_engine_open(&e, &dz_config, environ, dz_lib_path());
+		r = dz_engine_open(&e, &dz_config, dz_env_at_start(), dz_lib_path());
 	dz_depth--;
-	if (e)
+	if (e) {
+		dz_engine_set_lookup(e, dz_real_in);
 		/* Release: pairs with the acquire in dz_attach(). */
 		__atomic_store_n(&dz_engine, e, __ATOMIC_RELEASE);
+	}
 	return r < 0 ? -EIO : 0;
 }
 
