@@ -157,7 +157,7 @@ int dz_engine_open(struct dz_engine **out, const struct dz_config *cfg, char *co
 	e->log = (struct dz_log){ .level = cfg->log_level,
 				  .path = e->cfg.log_path,
 				  .who = "deltazero" };
-	e->envp = envp;
+	(void)envp; /* read again when it is needed: see spawn.c */
 	engine_lib_dir(e, lib_path);
 	atomic_store_explicit(&e->pid, (uint32_t)dz_sys_getpid(), memory_order_relaxed);
 	atomic_store_explicit(&e->is_inline, cfg->fetch == DZ_FETCH_INLINE, memory_order_relaxed);
@@ -172,6 +172,11 @@ int dz_engine_open(struct dz_engine **out, const struct dz_config *cfg, char *co
 	dz_disk_watch(e->disk, &e->seg);
 	*out = e;
 	return 0;
+}
+
+void dz_engine_set_lookup(struct dz_engine *e, dz_lookup_fn *lookup)
+{
+	e->lookup = lookup;
 }
 
 void dz_engine_close(struct dz_engine *e)

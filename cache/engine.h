@@ -58,6 +58,13 @@ struct dz_listing {
  */
 int dz_engine_open(struct dz_engine **out, const struct dz_config *cfg, char *const *envp,
 		   const char *lib_path);
+/*
+ * How to find a symbol in what dlopen returned.  The library must not import
+ * dlsym: since 2.34 it carries a version that older C libraries do not have.
+ * Without it nothing can be fetched inline.
+ */
+typedef void *dz_lookup_fn(void *handle, const char *name);
+void dz_engine_set_lookup(struct dz_engine *e, dz_lookup_fn *lookup);
 void dz_engine_close(struct dz_engine *e);
 
 /* Around fork in a process with threads.  prepare returns a cookie for the other two. */

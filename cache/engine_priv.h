@@ -28,12 +28,12 @@ struct dz_engine {
 	struct dz_log log;
 	struct dz_seg seg;
 	struct dz_disk *disk; /* NULL: no disk tier */
-	char *const *envp;
 	char lib_dir[DZ_PATH_MAX]; /* where our shared object lies */
 	uint32_t rec[DZ_MOUNTS_MAX];   /* mount of the config -> mount record */
 	uint32_t agent[DZ_MOUNTS_MAX]; /* -> agent record of its credentials */
 	_Atomic uint32_t is_inline;    /* no agent: this process fetches itself */
 	_Atomic uint32_t inline_lock;  /* one thread pumps at a time */
+	dz_lookup_fn *lookup;	       /* dlsym, or what stands for it */
 	struct dz_inline *inl;	       /* the fetch module's state, made on first use */
 	_Atomic uint32_t pid;
 	struct dz_maps *maps;	       /* made by the first mmap of a managed file */

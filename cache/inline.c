@@ -16,6 +16,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 struct dz_inline {
 	struct dz_fetch_ops ops;
@@ -32,7 +33,7 @@ static int inline_load(struct dz_engine *e)
 
 	snprintf(path, sizeof(path), "%s/libdeltazero-fetch.so", e->lib_dir);
 	lib = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-	ops = lib ? dlsym(lib, "dz_fetch_module") : NULL;
+	ops = lib && e->lookup ? e->lookup(lib, "dz_fetch_module") : NULL;
 	if (!ops || ops->version != DZ_FETCH_OPS_VERSION) {
 		if (dz_engine_once(e, 2))
 			dz_error(&e->log,
@@ -57,7 +58,7 @@ static int inline_fetcher(struct dz_engine *e, uint32_t agent, struct dz_fetcher
 					.cfg = &e->cfg,
 					.disk = e->disk,
 					.log = &e->log,
-					.envp = e->envp,
+					.envp = environ,
 					.agent = agent };
 	int ret = e->inl ? 0 : inline_load(e);
 

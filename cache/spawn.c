@@ -22,6 +22,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #define STACK_BYTES 65536
 #define ENV_MAX	    4096
@@ -112,11 +113,12 @@ static bool spawn_keeps(const char *var)
 	return strncmp(var, "LD_PRELOAD=", 11) != 0 && strncmp(var, "LD_AUDIT=", 9) != 0;
 }
 
-static void spawn_env(const struct dz_engine *e, struct spawn *s)
+/* As it is now: setenv may have moved what was there when we attached. */
+static void spawn_env(struct spawn *s)
 {
 	size_t n = 0;
 
-	for (char *const *p = e->envp; p && *p && n < ENV_MAX - 1; p++) {
+	for (char *const *p = environ; p && *p && n < ENV_MAX - 1; p++) {
 		if (spawn_keeps(*p))
 			s->envp[n++] = *p;
 	}
@@ -170,7 +172,7 @@ int dz_spawn_agent(struct dz_engine *e, uint32_t agent)
 		s->argv[0] = s->path;
 		s->argv[1] = (char[]){ "agent" };
 		s->argv[2] = s->number;
-		spawn_env(e, s);
+		spawn_env(s);
 		ret = spawn_run(s);
 	}
 	dz_sys_munmap(map, bytes);

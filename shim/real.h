@@ -17,6 +17,9 @@
 /* Default version of `name` behind us; remembered in *slot. */
 void *dz_real(void *_Atomic *slot, const char *name);
 
+/* A symbol of one object, as dlsym(handle, name) finds it there; NULL. */
+void *dz_real_in(void *handle, const char *name);
+
 #define DZ_REAL(name)                                                                              \
 	({                                                                                         \
 		static void *_Atomic slot_;                                                        \

@@ -3,6 +3,7 @@
  * dz ls: what lies below a mount or a URL, as a program would see it, without a
  * program.  Names go through the cache like anybody's.
  */
+#include <dlfcn.h>
 #include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
@@ -162,6 +163,7 @@ static int list_one(const struct dz_config *base, const char *what, enum form fo
 		return dz_fail("ls", "libdeltazero.so: neither beside dz nor in ../lib");
 	ret = dz_engine_open(&engine, &cfg, environ, lib);
 	if (ret == 0) {
+		dz_engine_set_lookup(engine, dlsym);
 		ret = list(engine, mount, name, form, is_first);
 		dz_engine_close(engine);
 	}

@@ -6,7 +6,7 @@
 set -u
 cd "${DZ_TOP:-.}" || exit 1
 build=${DZ_BUILD:-build}
-ceiling=2.34
+ceiling=2.28
 ret=0
 
 for src in cache/*.c; do
