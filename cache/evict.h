@@ -12,13 +12,13 @@
 
 /* What make bench-eviction was run with. */
 #define DZ_EVICT_WINDOW_PART 20u /* the window is 1/20 of the blocks */
-#define DZ_EVICT_SAMPLE 8u       /* random blocks, of which the worst may go */
-#define DZ_EVICT_MARGIN                                                        \
-  1u /* by how much a newcomer must be used more often                         \
-      */
+#define DZ_EVICT_SAMPLE	     8u	 /* random blocks, of which the worst may go */
+#define DZ_EVICT_MARGIN                                                                            \
+	1u /* by how much a newcomer must be used more often                                       \
+	    */
 #define DZ_EVICT_COUNT_MAX 15u
-#define DZ_EVICT_HALF_MIN 8u /* capacities, see dz_evict_half() */
-#define DZ_EVICT_HALF_MAX 64u
+#define DZ_EVICT_HALF_MIN  8u /* capacities, see dz_evict_half() */
+#define DZ_EVICT_HALF_MAX  64u
 #define DZ_EVICT_IDLE_PART 4u /* see dz_evict_idle_after() */
 
 /*
@@ -29,8 +29,7 @@ uint32_t dz_evict_freq(uint16_t word, uint32_t now, uint32_t half);
 uint16_t dz_evict_bump(uint16_t word, uint32_t now, uint32_t half);
 /* Units that halve a count, for a cache of `capacity` blocks and a load of
  * `footprint` ones. */
-uint32_t dz_evict_half(uint64_t capacity, uint64_t footprint,
-                       uint32_t age_shift);
+uint32_t dz_evict_half(uint64_t capacity, uint64_t footprint, uint32_t age_shift);
 /*
  * Of 256 evictions, how many go by recency alone, when LRU would hit `lead` (of
  * 65536) more than we do: all from 1/16 on.
@@ -45,15 +44,14 @@ uint64_t dz_evict_idle_after(uint64_t capacity, uint32_t gap);
 
 /* What is known of a block when it is weighed. */
 struct dz_evict_view {
-  bool is_idle; /* nobody has used its data set for long */
-  uint32_t freq;
-  uint32_t age; /* ticks since it was counted last */
+	bool is_idle; /* nobody has used its data set for long */
+	uint32_t freq;
+	uint32_t age; /* ticks since it was counted last */
 };
 /* Which of two blocks goes first. */
 bool dz_evict_goes_before(struct dz_evict_view a, struct dz_evict_view b);
 /* Does the newcomer displace the block? */
-bool dz_evict_displaces(struct dz_evict_view newcomer,
-                        struct dz_evict_view block);
+bool dz_evict_displaces(struct dz_evict_view newcomer, struct dz_evict_view block);
 
 /*
  * Counts one access of the block (once a period at most).  For every block that
@@ -63,19 +61,17 @@ bool dz_evict_displaces(struct dz_evict_view newcomer,
 void dz_evict_touch(const struct dz_seg *seg, enum dz_tier tier, uint32_t slot);
 /* A block was filled into `slot` (key and group are stored): it enters the
  * window. */
-void dz_evict_filled(const struct dz_seg *seg, enum dz_tier tier,
-                     uint32_t slot);
+void dz_evict_filled(const struct dz_seg *seg, enum dz_tier tier, uint32_t slot);
 /*
  * Frees space for a chunk of `pages` (0: any) in `tier` by evicting one or more
  * blocks.  Returns 0 when something was freed, -EAGAIN when nothing could be.
  */
-int dz_evict_make_room(const struct dz_seg *seg, enum dz_tier tier,
-                       uint32_t pages);
+int dz_evict_make_room(const struct dz_seg *seg, enum dz_tier tier, uint32_t pages);
 /*
  * Should a block with this key (and group) be written to the tier?  Yes while
  * it has room; then only if it displaces the worst of a few.
  */
-bool dz_evict_admits(const struct dz_seg *seg, enum dz_tier tier,
-                     struct dz_key key, uint32_t group);
+bool dz_evict_admits(const struct dz_seg *seg, enum dz_tier tier, struct dz_key key,
+		     uint32_t group);
 
 #endif

@@ -179,8 +179,8 @@ struct dz_lease {
 	_Atomic uint64_t done; /* token:40 | -err:16 of the last end, 0 never */
 	_Atomic uint32_t seq;  /* futex: bumped at each progress and at the end */
 	_Atomic uint32_t waiters;
-	_Atomic uint32_t want; /* pieces wanted, beyond those valid */
-	_Atomic uint32_t slot; /* being filled, or DZ_NONE */
+	_Atomic uint32_t want;	  /* pieces wanted, beyond those valid */
+	_Atomic uint32_t slot;	  /* being filled, or DZ_NONE */
 	_Atomic uint32_t awaited; /* pieces that somebody sleeps for */
 	uint32_t pad;
 };
@@ -284,6 +284,7 @@ struct dz_seg_header {
 	_Atomic uint32_t lead[2];   /* 65536 + what LRU would hit more, of 65536 */
 	_Atomic uint32_t group_tick[DZ_GROUPS]; /* last use */
 	_Atomic uint32_t group_gap[DZ_GROUPS];	/* longest time without */
+	_Atomic uint32_t fresh[DZ_CLASSES];	/* slot + 1 of DRAM filled last, by class */
 	_Atomic uint64_t disk_lock;  /* inode of our slab files' lock, hashed; 0: not known */
 	_Atomic uint32_t disk_slabs; /* of n_disk_slabs those that found room */
 };

@@ -93,7 +93,7 @@ static _Atomic uint32_t *free_hint(const struct dz_seg *seg, enum dz_tier tier)
 	return tier == DZ_TIER_DRAM ? &seg->hdr->dram_hint : &seg->hdr->disk_hint;
 }
 
-static uint32_t class_number(uint32_t pages)
+uint32_t dz_class_number(uint32_t pages)
 {
 	uint32_t i = 0;
 
@@ -104,14 +104,14 @@ static uint32_t class_number(uint32_t pages)
 
 static _Atomic uint32_t *cut_hint(const struct dz_seg *seg, enum dz_tier tier, uint32_t pages)
 {
-	return &seg->hdr->cut_hint[tier][class_number(pages)];
+	return &seg->hdr->cut_hint[tier][dz_class_number(pages)];
 }
 
 uint32_t dz_class_pages(uint64_t bytes)
 {
 	uint64_t pages = dz_min_u64(dz_div_up(bytes, DZ_PAGE), DZ_SLAB_PAGES);
 
-	return class_pages[class_number((uint32_t)pages)];
+	return class_pages[dz_class_number((uint32_t)pages)];
 }
 
 /* ---- accounting: what `dz stat` shows; a kill may leave it off by one chunk ---- */

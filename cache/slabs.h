@@ -25,6 +25,8 @@
 
 /* Pages of the smallest class that holds `bytes` (1 to 256). */
 uint32_t dz_class_pages(uint64_t bytes);
+/* Number of the class of that many pages, below DZ_CLASSES. */
+uint32_t dz_class_number(uint32_t pages);
 /*
  * A walk over the free chunks of a class: the slab where one was last freed,
  * then some further ones, then a free slab, which it cuts.  Bounded, so it may
