@@ -4,50 +4,47 @@
 """Files, descriptors and processes: the same on a local tree and on a mount; and
 what a mount refuses, it refuses with the errno of a read-only file system.
 """
-import errno
 import sys
 
 import libshim
-from libblob import run_tests, test, tests_of
+from libblob import Skip, run_tests, test, tests_of
 
 REFUSED = r"""
-import os, sys
-root = sys.argv[1]
-os.chdir(root)
+import errno, os, sys
+os.chdir(sys.argv[1])
 calls = [
-    ("EROFS", lambda: os.open("text/lines.txt", os.O_WRONLY)),
-    ("EROFS", lambda: os.open("text/lines.txt", os.O_RDWR)),
-    ("EROFS", lambda: os.open("text/lines.txt", os.O_RDONLY | os.O_TRUNC)),
-    ("EROFS", lambda: os.open("text/new", os.O_WRONLY | os.O_CREAT)),
-    ("EROFS", lambda: os.open("text/new", os.O_RDONLY | os.O_CREAT | os.O_EXCL)),
-    ("EROFS", lambda: os.open("text", os.O_WRONLY | os.O_TMPFILE)),
-    ("ENOENT", lambda: os.open("none/new", os.O_WRONLY | os.O_CREAT)),
-    ("ENOENT", lambda: os.open("none", os.O_WRONLY)),
-    ("ENOTDIR", lambda: os.open("text/lines.txt/new", os.O_WRONLY | os.O_CREAT)),
-    ("EROFS", lambda: os.mkdir("new")),
-    ("EEXIST", lambda: os.mkdir("text")),
-    ("EROFS", lambda: os.rmdir("text")),
-    ("EROFS", lambda: os.unlink("text/lines.txt")),
-    ("EROFS", lambda: os.unlink("none")),
-    ("EROFS", lambda: os.rename("text/lines.txt", "text/new")),
-    ("EXDEV", lambda: os.rename("text/lines.txt", "/tmp/dz-new")),
-    ("EROFS", lambda: os.symlink("x", "new")),
-    ("EROFS", lambda: os.truncate("text/lines.txt", 0)),
-    ("EROFS", lambda: os.chmod("text/lines.txt", 0o600)),
-    ("EROFS", lambda: os.chown("text/lines.txt", 0, 0)),
-    ("EROFS", lambda: os.utime("text/lines.txt")),
-    ("EROFS", lambda: os.mkfifo("new")),
+    lambda: os.open("text/lines.txt", os.O_WRONLY),
+    lambda: os.open("text/lines.txt", os.O_RDWR),
+    lambda: os.open("text/lines.txt", os.O_RDONLY | os.O_TRUNC),
+    lambda: os.open("text/new", os.O_WRONLY | os.O_CREAT),
+    lambda: os.open("text/new", os.O_RDONLY | os.O_CREAT | os.O_EXCL),
+    lambda: os.open("text/lines.txt", os.O_WRONLY | os.O_CREAT | os.O_EXCL),
+    lambda: os.open("text", os.O_WRONLY | os.O_TMPFILE),
+    lambda: os.open("text/lines.txt", os.O_WRONLY | os.O_DIRECTORY),
+    lambda: os.open("none/new", os.O_WRONLY | os.O_CREAT),
+    lambda: os.open("none", os.O_WRONLY),
+    lambda: os.open("text/lines.txt/new", os.O_WRONLY | os.O_CREAT),
+    lambda: os.mkdir("new"),
+    lambda: os.mkdir("text"),
+    lambda: os.rmdir("text"),
+    lambda: os.unlink("text/lines.txt"),
+    lambda: os.unlink("none"),
+    lambda: os.rename("text/lines.txt", "text/new"),
+    lambda: os.rename("text/lines.txt", "/tmp/dz-new"),
+    lambda: os.symlink("x", "new"),
+    lambda: os.truncate("text/lines.txt", 0),
+    lambda: os.chmod("text/lines.txt", 0o600),
+    lambda: os.chown("text/lines.txt", 0, 0),
+    lambda: os.utime("text/lines.txt"),
+    lambda: os.mkfifo("new"),
+    lambda: os.access("text/lines.txt", os.W_OK),
+    lambda: os.statvfs("text").f_flag & os.ST_RDONLY,
 ]
-import errno
-for number, (want, call) in enumerate(calls):
+for number, call in enumerate(calls):
     try:
-        got = "success"
-        call()
+        print(number, call())
     except OSError as e:
-        got = errno.errorcode[e.errno]
-    if got != want:
-        print(number, "want", want, "got", got)
-print(os.access("text/lines.txt", os.W_OK), os.statvfs("text").f_flag & os.ST_RDONLY)
+        print(number, errno.errorcode[e.errno])
 """
 
 
@@ -63,8 +60,9 @@ def one_open_file_in_several_processes(trees):
 
 @test
 def a_mount_refuses_as_a_read_only_file_system(trees):
-    said = trees.on_mount([sys.executable, "-c", REFUSED, "{}"])
-    assert said == b"False 1\n--- stderr\n--- status 0\n", said.decode()
+    if not trees.can_bind:
+        raise Skip("no namespace of our own")
+    trees.same([sys.executable, "-c", REFUSED, "{}"], read_only=True)
 
 
 @test
@@ -113,6 +111,5 @@ def programs_without_the_shim_inside_get_real_descriptors(trees):
 
 
 if __name__ == "__main__":
-    assert errno.EROFS == 30
     with libshim.trees() as both:
         run_tests(tests_of(sys.modules[__name__]), both)
