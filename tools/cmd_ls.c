@@ -8,7 +8,6 @@
 #include <getopt.h>
 #include <inttypes.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -16,7 +15,7 @@
 
 #include "cache/engine.h"
 #include "tools/dz.h"
-#include "tools/install_path.h"
+#include "tools/place.h"
 #include "tools/totals.h"
 
 static const char help[] =
@@ -99,74 +98,21 @@ static int list(struct dz_engine *engine, uint32_t mount, const char *name, enum
 	return 0;
 }
 
-/* Which mount has `path`, and the rest of it in `name`; -ENOENT: none. */
-static int find_mount(const struct dz_config *cfg, const char *path, uint32_t *mount,
-		      char name[DZ_NAME_MAX + 1])
-{
-	int best = -ENOENT;
-	size_t len;
-
-	for (uint32_t i = 0; i < cfg->n_mounts; i++) {
-		const struct dz_mount *m = &cfg->mounts[i];
-
-		if (strncmp(path, m->local, m->local_len) == 0 &&
-		    (path[m->local_len] == '/' || path[m->local_len] == '\0') &&
-		    (best < 0 || m->local_len > cfg->mounts[best].local_len))
-			best = (int)i;
-	}
-	if (best < 0)
-		return best;
-	*mount = (uint32_t)best;
-	path += cfg->mounts[best].local_len;
-	path += strspn(path, "/");
-	len = strlen(path);
-	while (len > 0 && path[len - 1] == '/')
-		len--;
-	if (len > DZ_NAME_MAX)
-		return -ENAMETOOLONG;
-	memcpy(name, path, len);
-	name[len] = '\0';
-	return 0;
-}
-
-/* A URL becomes one more mount, under a path that nobody else asks for. */
-static int mount_url(struct dz_config *cfg, const char *url, uint32_t *mount)
-{
-	char text[DZ_URL_MAX + DZ_NAME_MAX + DZ_SAS_MAX + 32], why[256];
-	int n = snprintf(text, sizeof(text), "/.dz-ls=%s", url);
-
-	if (n < 0 || (size_t)n >= sizeof(text))
-		return dz_fail("ls", "%.60s...: too long", url);
-	cfg->n_mounts = 1;
-	*mount = 0;
-	if (dz_config_mount(&cfg->mounts[0], text, (size_t)n, environ, why, sizeof(why)) < 0)
-		return dz_fail("ls", "%s", why);
-	return 0;
-}
-
 static int list_one(const struct dz_config *base, const char *what, enum form form, bool *is_first)
 {
 	static struct dz_config cfg;
 	struct dz_engine *engine;
-	char lib[DZ_PATH_MAX], name[DZ_NAME_MAX + 1] = "";
-	uint32_t mount;
+	struct dz_place place;
 	int ret;
 
 	cfg = *base;
-	ret = strstr(what, "://") ? mount_url(&cfg, what, &mount)
-				  : find_mount(&cfg, what, &mount, name);
-	if (ret > 0)
+	ret = dz_place_find("ls", &cfg, what, &place);
+	if (ret == 0)
+		ret = dz_place_engine("ls", &cfg, &engine);
+	if (ret != 0)
 		return ret;
-	if (ret < 0)
-		return dz_fail("ls", "%s: not below a mount of DELTAZERO_MOUNT", what);
-	if (dz_library_path(lib) < 0)
-		return dz_fail("ls", "libdeltazero.so: neither beside dz nor in ../lib");
-	ret = dz_engine_open(&engine, &cfg, environ, lib);
-	if (ret == 0) {
-		dz_engine_set_lookup(engine, dlsym);
-		ret = list(engine, mount, name, form, is_first);
-		dz_engine_close(engine);
-	}
+	ret = list(engine, place.mount, place.name, form, is_first);
+	dz_engine_close(engine);
 	if (ret == 0)
 		return DZ_EXIT_OK;
 	dz_fail("ls", "%s: %s", what, dz_strerror(ret));

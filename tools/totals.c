@@ -4,12 +4,11 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
-#include "cache/log.h"
 #include "cache/member.h"
 #include "cache/segment.h"
+#include "tools/human.h"
+#include "tools/place.h"
 
 static const char *const tier_names[DZ_TIERS] = { "dram", "disk", "peer", "blob" };
 
@@ -77,26 +76,13 @@ static void read_segment(struct dz_totals *t, const struct dz_seg *seg)
 	snprintf(t->dir, sizeof(t->dir), "%s", seg->dir);
 }
 
-/* Is there a segment below `base`?  Opening would make one. */
-static bool has_segment(const char *base)
-{
-	char path[DZ_PATH_MAX + 64];
-
-	snprintf(path, sizeof(path), "%s/deltazero.%u.%d/meta", base, (unsigned int)geteuid(),
-		 DZ_LAYOUT_MAJOR);
-	return access(path, F_OK) == 0;
-}
-
 int dz_totals_read(struct dz_totals *t, const struct dz_config *cfg)
 {
-	struct dz_log log = { .level = DZ_LOG_ERROR, .path = "", .who = "dz" };
 	struct dz_seg seg;
 	int ret;
 
 	memset(t, 0, sizeof(*t));
-	if (!has_segment(cfg->shm_dir) && !has_segment(cfg->cache_dir))
-		return -ENOENT;
-	ret = dz_seg_open(&seg, cfg, &log);
+	ret = dz_place_look(&seg, cfg);
 	if (ret < 0)
 		return ret;
 	read_segment(t, &seg);
@@ -239,6 +225,14 @@ void dz_totals_prometheus(FILE *to, const struct dz_totals *t)
 	metric(to, "wait_seconds_total", "counter", "Time that calls waited for disk or network.");
 	fprintf(to, "deltazero_wait_seconds_total %.6f\n", (double)t->wait_ns / 1e9);
 	counter(to, "evictions_total", "Blocks evicted.", t->evictions);
+	counter(to, "disk_writes_total", "Blocks written to the disk tier.", t->disk_writes);
+	counter(to, "disk_write_bytes_total", "Bytes of them.", t->disk_write_bytes);
+	counter(to, "crc_errors_total", "Blocks of the disk tier with a wrong checksum.",
+		t->crc_errors);
+	counter(to, "name_hits_total", "Names that were known.", t->name_hits);
+	counter(to, "name_misses_total", "Names that Blob was asked for.", t->name_misses);
+	metric(to, "disk_off", "gauge", "1 when the disk tier switched itself off.");
+	fprintf(to, "deltazero_disk_off %d\n", t->is_disk_off);
 	by_tier(to, "used_bytes", "gauge", "Space in use.", used, 2);
 	by_tier(to, "size_bytes", "gauge", "Space at most.", size, 2);
 	metric(to, "members", "gauge", "Processes attached.");
@@ -253,54 +247,33 @@ void dz_totals_prometheus(FILE *to, const struct dz_totals *t)
 
 /* ---- for people ---- */
 
-static const char *human(uint64_t bytes, char buf[16])
-{
-	static const char units[] = "BKMGTP";
-	double n = (double)bytes;
-	int i = 0;
-
-	while (n >= 1024 && units[i + 1]) {
-		n /= 1024;
-		i++;
-	}
-	if (i == 0)
-		snprintf(buf, 16, "%" PRIu64 " B", bytes);
-	else
-		snprintf(buf, 16, "%.*f %ciB", n < 10 ? 1 : 0, n, units[i]);
-	return buf;
-}
-
-static double percent(uint64_t part, uint64_t whole)
-{
-	return whole ? 100.0 * (double)part / (double)whole : 0;
-}
-
 static void print_tiers(FILE *to, const struct dz_totals *t)
 {
 	static const char *const titles[DZ_TIERS] = { "DRAM", "NVMe", "peer", "Blob" };
 	uint64_t all = 0;
-	char buf[16];
+	char buf[DZ_HUMAN_BYTES];
 
 	for (int i = 0; i < DZ_TIERS; i++)
 		all += t->hit_bytes[i];
 	for (int i = 0; i < DZ_TIERS; i++)
 		if (i != DZ_TIER_PEER || t->hit_bytes[i])
 			fprintf(to, "  from %s    %10s  %5.1f %%\n", titles[i],
-				human(t->hit_bytes[i], buf), percent(t->hit_bytes[i], all));
+				dz_human(t->hit_bytes[i], buf),
+				dz_percent((double)t->hit_bytes[i], (double)all));
 }
 
 static void print_tier_use(FILE *to, const char *title, uint64_t used, uint64_t size,
 			   const char *note)
 {
-	char a[16], b[16];
+	char a[DZ_HUMAN_BYTES], b[DZ_HUMAN_BYTES];
 
-	fprintf(to, "%-12s %12s of %s (%.0f %%)%s\n", title, human(used, a), human(size, b),
-		percent(used, size), note);
+	fprintf(to, "%-12s %12s of %s (%.0f %%)%s\n", title, dz_human(used, a), dz_human(size, b),
+		dz_percent((double)used, (double)size), note);
 }
 
 void dz_totals_print(FILE *to, const struct dz_totals *t)
 {
-	char a[16], b[16];
+	char a[DZ_HUMAN_BYTES], b[DZ_HUMAN_BYTES];
 
 	if (!t->dir[0]) {
 		fprintf(to, "no cache: nothing has run yet, or it was purged\n");
@@ -310,15 +283,15 @@ void dz_totals_print(FILE *to, const struct dz_totals *t)
 	fprintf(to, "members      %12u\n", t->members);
 	fprintf(to, "calls        %12" PRIu64 ", %" PRIu64 " of them with an error\n", t->calls,
 		t->errors);
-	fprintf(to, "bytes read   %12s\n", human(t->bytes, a));
+	fprintf(to, "bytes read   %12s\n", dz_human(t->bytes, a));
 	print_tiers(to, t);
 	fprintf(to, "misses       %12" PRIu64 " blocks, %.3f s waited for disk and network\n",
 		t->misses, (double)t->wait_ns / 1e9);
 	fprintf(to,
 		"Blob         %12" PRIu64 " requests, %s, %" PRIu64 " errors, %" PRIu64
 		" retries, %" PRIu64 " connections\n",
-		t->origin_requests, human(t->origin_bytes, b), t->origin_errors, t->origin_retries,
-		t->origin_connections);
+		t->origin_requests, dz_human(t->origin_bytes, b), t->origin_errors,
+		t->origin_retries, t->origin_connections);
 	print_tier_use(to, "DRAM", t->dram_used, t->dram_size, "");
 	print_tier_use(to, "NVMe", t->disk_used, t->disk_size,
 		       t->is_disk_off ? ", switched off" : "");

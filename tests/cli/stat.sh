@@ -24,5 +24,12 @@ PY
 "$dz" stat --prometheus | grep -q '^deltazero_calls_total 0$' || ret=1
 # Each metric is a type, a help and a value that is a number.
 "$dz" stat --prometheus | grep -v '^#' | grep -vE '^deltazero_[a-z_]+([{][a-z]+="[a-z_]+"[}])? [0-9.]+$' && ret=1
+# Into a file: the same, whole, and nothing left beside it; a place that is none is an error.
+"$dz" stat --prometheus -o "$TMPDIR/dz.prom" && "$dz" stat --prometheus | cmp - "$TMPDIR/dz.prom" || ret=1
+[ "$(find "$TMPDIR" -name 'dz.prom*' | wc -l)" -eq 1 ] || ret=1
+"$dz" stat --prometheus -o "$TMPDIR/none/dz.prom" 2>/dev/null
+[ $? -eq 125 ] || ret=1
+# The conventions of Prometheus: a counter ends in _total, nothing else does.
+"$dz" stat --prometheus | awk '/^# TYPE/ && ($4 == "counter") != ($3 ~ /_total$/) { print; bad = 1 } END { exit bad }' || ret=1
 [ -z "$(ls -A "$DELTAZERO_SHM_DIR")" ] || { echo 'stat made a cache'; ret=1; }
 exit $ret
