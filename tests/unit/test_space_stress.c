@@ -101,7 +101,8 @@ static void pin_block(struct engine *e, uint32_t slot, struct dz_key key, uint32
 
 	if (pin < 0)
 		return;
-	if (atomic_load_explicit(&dz_dram_slot(&e->seg, slot)->valid, memory_order_acquire) == 0xffff)
+	if (atomic_load_explicit(&dz_dram_slot(&e->seg, slot)->valid, memory_order_acquire) ==
+	    0xffff)
 		for (int i = 0; i < 20; i++)
 			if (!bytes_are_right(e, slot, key, len))
 				e->complaint = "wrong bytes under a pin";
