@@ -218,6 +218,19 @@ bool dz_disk_owns_fd(const struct dz_disk *disk, int fd)
 	return fd == disk->lock_fd;
 }
 
+int dz_disk_next_fd(const struct dz_disk *disk, int from)
+{
+	int next = disk->lock_fd >= from ? disk->lock_fd : -1;
+
+	for (uint32_t i = 0; i < DZ_DISK_FILES; i++) {
+		int fd = atomic_load_explicit(&disk->fds[i], memory_order_relaxed);
+
+		if (fd >= 0 && fd >= from && (next < 0 || fd < next))
+			next = fd;
+	}
+	return next;
+}
+
 /* ---- read ---- */
 
 void dz_disk_prep_read(const struct dz_disk *disk, uint32_t slot, uint32_t off, uint32_t len,

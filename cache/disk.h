@@ -43,6 +43,8 @@ void dz_disk_close(struct dz_disk *disk);
 bool dz_disk_is_on(const struct dz_disk *disk);
 /* Is `fd` one of ours? */
 bool dz_disk_owns_fd(const struct dz_disk *disk, int fd);
+/* The lowest of its descriptors that is at least `from`; -1 when there is none. */
+int dz_disk_next_fd(const struct dz_disk *disk, int from);
 
 /*
  * Prepares *io to read [off, off + len) of the block in disk slot `slot` into

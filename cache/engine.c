@@ -34,8 +34,7 @@ struct dz_counter dz_engine_counter(struct dz_engine *e)
 	struct dz_stats *base = &e->seg.stats[(size_t)member * DZ_STAT_STRIPES];
 
 	for (int i = 0; i < DZ_STAT_STRIPES - 1; i++) {
-		uintptr_t owner =
-			atomic_load_explicit(&e->stripe_owner[i], memory_order_relaxed);
+		uintptr_t owner = atomic_load_explicit(&e->stripe_owner[i], memory_order_relaxed);
 
 		if (owner == me)
 			return (struct dz_counter){ base + i, true };
@@ -225,6 +224,18 @@ bool dz_engine_owns_fd(const struct dz_engine *e, int fd)
 			   (e->disk && dz_disk_owns_fd(e->disk, fd)));
 }
 
+int dz_engine_next_fd(const struct dz_engine *e, int from)
+{
+	const int own[] = { e->seg.dir_fd, e->seg.lock_fd, e->seg.dram_fd,
+			    e->disk ? dz_disk_next_fd(e->disk, from) : -1 };
+	int next = -1;
+
+	for (size_t i = 0; i < DZ_ARRAY_LEN(own); i++)
+		if (own[i] >= 0 && own[i] >= from && (next < 0 || own[i] < next))
+			next = own[i];
+	return next;
+}
+
 /* ---- open files ---- */
 
 static void engine_fill_file(struct dz_engine *e, struct dz_ofile *f, uint32_t mount,
@@ -249,10 +260,9 @@ static void engine_fill_file(struct dz_engine *e, struct dz_ofile *f, uint32_t m
 	f->mode = attr->mode;
 	f->mount = e->rec[mount];
 	/* The data set: the container, and the first directory below the mount. */
-	f->group = (uint32_t)dz_hash64(name, slash ? (size_t)((const char *)memchr(name, '/', len) -
-							      name) :
-						     0,
-				       m->data_id);
+	f->group = (uint32_t)dz_hash64(
+		name, slash ? (size_t)((const char *)memchr(name, '/', len) - name) : 0,
+		m->data_id);
 	f->name_len = (uint32_t)len;
 	memcpy(f->etag, attr->etag, sizeof(f->etag));
 	memcpy(f->name, name, len);
@@ -486,8 +496,8 @@ int dz_engine_is_cached(struct dz_engine *e, dz_fh fh, uint64_t off, uint64_t le
 	while (len) {
 		uint32_t in = (uint32_t)(off % DZ_BLOCK_BYTES);
 		uint64_t n = dz_min_u64(len, DZ_BLOCK_BYTES - in);
-		struct dz_key key = dz_block_key((struct dz_key){ f->key_lo, f->key_hi },
-						 off / DZ_BLOCK_BYTES);
+		struct dz_key key =
+			dz_block_key((struct dz_key){ f->key_lo, f->key_hi }, off / DZ_BLOCK_BYTES);
 
 		if (!dz_dram_has(&e->seg, key, dz_pieces(in, n)))
 			return -EAGAIN;

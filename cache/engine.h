@@ -77,6 +77,8 @@ void dz_engine_handover(struct dz_engine *e, dz_fh fh);
 
 /* Is `fd` one of the engine's own descriptors?  The shim must not let the program close it. */
 bool dz_engine_owns_fd(const struct dz_engine *e, int fd);
+/* The lowest of them that is at least `from`; -1 when there is none. */
+int dz_engine_next_fd(const struct dz_engine *e, int from);
 
 /*
  * Names.  `name` is the path below mount number `mount` of the config, without

@@ -38,7 +38,7 @@ struct cwd {
 static struct cwd records[8];
 static _Atomic uint32_t turn;
 static struct cwd *_Atomic current; /* NULL: the kernel's */
-static __thread struct cwd *of_vfork_child;
+static __thread struct cwd *of_vfork_child __attribute__((tls_model("initial-exec")));
 
 void __chk_fail(void) __attribute__((noreturn));
 

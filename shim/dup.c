@@ -35,12 +35,9 @@ static void forget(int fd, dz_fh fh, void *arg)
 /* The first descriptor of the engine in [first, last], or last + 1. */
 static uint64_t next_owned(uint64_t first, uint64_t last)
 {
-	uint64_t highest = dz_min_u64(last, 65535);
+	int fd = first > INT32_MAX ? -1 : dz_engine_next_fd(dz_engine, (int)first);
 
-	for (; first <= highest; first++)
-		if (dz_engine_owns_fd(dz_engine, (int)first))
-			return first;
-	return last + 1;
+	return fd < 0 || (uint64_t)fd > last ? last + 1 : (uint64_t)fd;
 }
 
 /* Before Linux 5.9: one by one. */

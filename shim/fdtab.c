@@ -30,6 +30,7 @@
 _Atomic uint32_t dz_fd_limit;
 _Atomic dz_fh *dz_fd_table;
 
+/* Static TLS throughout: no allocation at first touch, cheap from any context. */
 __thread int dz_vforked;
 
 /* What a vfork child did to its descriptors; a child does this for its next program only. */
@@ -37,8 +38,8 @@ __thread int dz_vforked;
 static __thread struct {
 	int fd;
 	dz_fh fh;
-} child_fds[CHILD_FDS];
-static __thread uint32_t n_child_fds;
+} child_fds[CHILD_FDS] __attribute__((tls_model("initial-exec")));
+static __thread uint32_t n_child_fds __attribute__((tls_model("initial-exec")));
 
 bool dz_in_vfork_child(void)
 {
