@@ -13,7 +13,7 @@ set -u
 build='gcc libc6-dev make liburing-dev libxxhash-dev libcurl4-openssl-dev libssl-dev libexpat1-dev libcjson-dev'
 check='libcmocka-dev clang clang-format-14 shellcheck universal-ctags binutils g++ procps
 	curl strace python3 python3-numpy python3-torch python3-pil dataset-fashion-mnist
-	fio rsync sqlite3 node=nodejs npm=npm ca-certificates'
+	cpio fio rsync sqlite3 node=nodejs npm=npm ca-certificates'
 demo='python3 python3-numpy python3-torch python3-pil dataset-fashion-mnist ca-certificates'
 bench='python3 fio rclone fuse3 curl node=nodejs npm=npm ca-certificates'
 

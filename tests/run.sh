@@ -22,7 +22,9 @@ unset LD_PRELOAD $(env | sed -n 's/^\(\(AZURE\|DELTAZERO\)_[A-Z0-9_]*\)=.*/\1/p'
 DZ_TOP=$(cd "$(dirname "$0")/.." && pwd)
 DZ_BUILD=${DZ_BUILD:-$DZ_TOP/build}
 jobs=${DZ_JOBS:-2}
-export DZ_TOP DZ_BUILD
+# The system's own programs: its python3 has numpy and torch.
+PATH=/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin:$PATH
+export DZ_TOP DZ_BUILD PATH
 # A preloaded library brings the sanitizer's along, behind itself; Python leaks on purpose.
 [ "${DZ_SAN:-}" != asan ] || export ASAN_OPTIONS=verify_asan_link_order=0:detect_leaks=0
 [ "${DZ_SAN:-}" != ubsan ] || export UBSAN_OPTIONS=print_stacktrace=1

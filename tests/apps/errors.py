@@ -5,6 +5,7 @@
 clear line, never a crash, a hang or a wrong byte; where only the cache cannot
 work, the job still gets its bytes.
 """
+import hashlib
 import os
 import random
 import signal
@@ -12,6 +13,8 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 
 sys.path.insert(0, os.path.join(os.environ["DZ_TOP"], "tests", "cli"))
 import libblob  # noqa: E402
@@ -67,8 +70,13 @@ def expect_error(result, error, *words):
 
 
 def expect_bytes(result):
-    import hashlib
     assert result.status == 0 and result.out == hashlib.md5(CONTENT).hexdigest(), result
+
+
+def kill_after_the_listing(served):
+    libblob.eventually(lambda: any(e["op"] == "list" for e in served.log()), 20)
+    time.sleep(0.5)
+    served.process.kill()
 
 
 def free_port():
@@ -110,14 +118,14 @@ def a_host_that_does_not_answer_is_EIO(served):
 
 @libblob.test
 def a_server_that_goes_away_in_the_middle_is_EIO(_):
-    with libblob.serve("--latency", "100") as served:
+    # Each GET takes six seconds; the server goes half a second after the listing.
+    with libblob.serve(faults="op=get action=drip:500000\n") as served:
         served.write("data/file", CONTENT)
-        killer = subprocess.Popen(["sh", "-c", f"sleep 0.15; kill -9 {served.process.pid}"])
+        killer = threading.Thread(target=kill_after_the_listing, args=(served,))
+        killer.start()
         result = read(served.url + "/data")
-        killer.wait()
-        served.process.wait()
-        assert served.process.returncode == -signal.SIGKILL
-        served.process.returncode = 0
+        killer.join()
+        assert served.process.wait() == -signal.SIGKILL
         expect_error(result, "EIO")
 
 
