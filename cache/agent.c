@@ -15,7 +15,9 @@
 #include "cache/agent.h"
 
 #include "cache/fetch.h"
+#include "cache/index.h"
 #include "cache/member.h"
+#include "cache/slabs.h"
 #include "cache/sys.h"
 
 #include <errno.h>
@@ -31,6 +33,7 @@
 
 #define KEEP_MS	    (10 * 60 * 1000)
 #define SLEEP_MS    1000
+#define SCRUB_PARTS 64u
 #define AHEAD_SLABS 64u
 
 struct agent {
@@ -43,6 +46,7 @@ struct agent {
 	uint32_t n;
 	int fifo;
 	uint64_t alone_since_ms;
+	uint32_t scrubbed;
 	uint64_t keep_ms;
 	uint64_t next_ms;      /* housekeeping */
 	_Atomic uint32_t grow; /* futex: bumped when memory is wanted soon */
@@ -112,6 +116,21 @@ static bool agent_is_alone(const struct agent *a)
 	return true;
 }
 
+/* A part of the tables a round: what a kill left in the middle of index and slabs. */
+static void agent_scrub(struct agent *a)
+{
+	struct dz_seg *seg = &a->seg;
+	uint32_t part = a->scrubbed++ % SCRUB_PARTS;
+	uint32_t dram = (uint32_t)dz_div_up(seg->n_dram_slabs, SCRUB_PARTS);
+	uint32_t disk = (uint32_t)dz_div_up(seg->n_disk_slabs, SCRUB_PARTS);
+	uint32_t buckets = (uint32_t)dz_div_up(seg->n_buckets, SCRUB_PARTS);
+
+	dz_slabs_scrub(seg, DZ_TIER_DRAM, part * dram, dram);
+	if (a->disk)
+		dz_slabs_scrub(seg, DZ_TIER_DISK, part * disk, disk);
+	dz_index_scrub(seg, part * buckets, buckets);
+}
+
 /* Time to go?  Also the housekeeping of once a second. */
 static bool agent_is_done(struct agent *a)
 {
@@ -120,6 +139,7 @@ static bool agent_is_done(struct agent *a)
 	if (agent_segment_is_gone(a))
 		return true;
 	dz_member_sweep(&a->seg, false);
+	agent_scrub(a);
 	if (!agent_is_alone(a) || !dz_fetcher_is_idle(a->fetcher)) {
 		a->alone_since_ms = 0;
 		return false;
@@ -175,8 +195,10 @@ static void agent_end_grower(struct agent *a)
 /* One round: sleep only when there is nothing to do and nobody rang meanwhile. */
 static int agent_round(struct agent *a)
 {
-	int ret = dz_fetcher_pump(a->fetcher, 0, -1, DZ_NONE);
+	int ret;
 
+	atomic_store_explicit(&a->rec->beat_ms, dz_now_ms(), memory_order_relaxed);
+	ret = dz_fetcher_pump(a->fetcher, 0, -1, DZ_NONE);
 	if (ret < 0)
 		return ret;
 	/* seq_cst store, then the look at the requests inside the pump. */

@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <sys/stat.h>
 
 #define START_MS     5000
 #define MAX_FAILURES 3
@@ -53,6 +54,14 @@ static int agent_give_up(struct dz_engine *e, int err)
 	return err;
 }
 
+/* Purged while we use it: an agent that we started would serve the next segment. */
+static bool agent_segment_is_gone(const struct dz_engine *e)
+{
+	struct stat st;
+
+	return e->seg.dram_fd >= 0 && dz_sys_fstat(e->seg.dram_fd, &st) == 0 && st.st_nlink == 0;
+}
+
 static int agent_start(struct dz_engine *e, uint32_t agent)
 {
 	struct dz_agent_rec *rec = &e->seg.agents[agent];
@@ -60,6 +69,8 @@ static int agent_start(struct dz_engine *e, uint32_t agent)
 	uint64_t now = dz_now_ms();
 	int ret;
 
+	if (agent_segment_is_gone(e))
+		return agent_give_up(e, -ESTALE);
 	if (until > now)
 		return 0; /* somebody is at it: wait */
 	if (atomic_load_explicit(&rec->failures, memory_order_relaxed) >= MAX_FAILURES)

@@ -19,6 +19,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define RENEW_MS 500
+
 static const struct dz_mount *fetch_own_mount(const struct dz_fetcher *f, uint64_t identity)
 {
 	for (uint32_t i = 0; i < f->opt.cfg->n_mounts; i++) {
@@ -39,9 +41,10 @@ static int fetch_fill_mount(struct fetch_job *job)
 	if (job->req.mount >= seg->n_mounts)
 		return -EINVAL;
 	rec = &seg->mounts[job->req.mount];
+	/* Another's request came into this place while we took it: it is asked again. */
 	if (!atomic_load_explicit(&rec->ready, memory_order_acquire) ||
 	    rec->identity != job->f->opt.identity)
-		return -EINVAL;
+		return -EAGAIN;
 	memset(m, 0, sizeof(*m));
 	snprintf(m->endpoint, sizeof(m->endpoint), "%.511s", rec->endpoint);
 	snprintf(m->account, sizeof(m->account), "%.63s", rec->account);
@@ -77,6 +80,9 @@ void dz_fetch_end(struct fetch_job *job, int err)
 
 	if (job->lease != DZ_NONE)
 		dz_lease_finish(f->seg, job->lease, job->word, err);
+	*job->link = job->after;
+	if (job->after)
+		job->after->link = job->link;
 	f->n_jobs--;
 	free(job);
 }
@@ -108,6 +114,11 @@ static void fetch_start(struct dz_fetcher *f, uint32_t idx, uint64_t word)
 	job->req.etag[DZ_ETAG_MAX - 1] = '\0';
 	job->key.lo = atomic_load_explicit(&f->seg->leases[idx].key_lo, memory_order_relaxed);
 	job->key.hi = atomic_load_explicit(&f->seg->leases[idx].key_hi, memory_order_relaxed);
+	job->after = f->jobs;
+	job->link = &f->jobs;
+	if (f->jobs)
+		f->jobs->link = &job->after;
+	f->jobs = job;
 	f->n_jobs++;
 	ret = fetch_fill_mount(job);
 	if (ret < 0) {
@@ -187,6 +198,20 @@ static void fetch_count(struct dz_fetcher *f)
 	f->last = now;
 }
 
+/* Blob may take its time, with nothing to show for it: as long as we wait, so do others. */
+static void fetch_renew(struct dz_fetcher *f)
+{
+	uint64_t now = dz_now_ms();
+
+	if (now < f->renewed_ms + RENEW_MS)
+		return;
+	f->renewed_ms = now;
+	for (struct fetch_job *job = f->jobs; job; job = job->after) {
+		if (job->lease != DZ_NONE)
+			dz_lease_holds(f->seg, job->lease, job->word);
+	}
+}
+
 int dz_fetcher_pump(struct dz_fetcher *f, int timeout_ms, int wake_fd, uint32_t only)
 {
 	int ret;
@@ -195,6 +220,7 @@ int dz_fetcher_pump(struct dz_fetcher *f, int timeout_ms, int wake_fd, uint32_t 
 		fetch_take_rung(f);
 	else
 		fetch_take(f, only);
+	fetch_renew(f);
 	ret = dz_blob_pump(f->blob, timeout_ms, wake_fd);
 	fetch_count(f);
 	return ret < 0 ? ret : (int)f->n_jobs;

@@ -16,6 +16,7 @@
 
 #include "cache/evict.h"
 #include "cache/index.h"
+#include "cache/member.h"
 #include "cache/slabs.h"
 
 #include <errno.h>
@@ -84,30 +85,71 @@ static int data_new_slot(struct fetch_job *job)
 	return ret;
 }
 
+/*
+ * Somebody else has the block in filling though the lease is ours: out of the disk
+ * (then all is there), or left over from a lease that was taken from him.  -EEXIST:
+ * out of the way now; -EALREADY: what is wanted is there; -EAGAIN: ours, and busy.
+ */
+static int data_displace(struct fetch_job *job)
+{
+	struct dz_seg *seg = job->f->seg;
+	uint64_t ctl;
+	uint32_t n = dz_index_find(seg, job->key, DZ_TIER_DRAM, &ctl), owner = dz_ctl_owner(ctl);
+	uint32_t want = data_all(job) &
+			atomic_load_explicit(&seg->leases[job->lease].want, memory_order_acquire);
+	struct dz_slot *s;
+
+	if (n == DZ_NONE || dz_ctl_state(ctl) != DZ_SLOT_FILLING)
+		return -EEXIST;
+	s = dz_dram_slot(seg, n);
+	if ((atomic_load_explicit(&s->valid, memory_order_acquire) & want) == want)
+		return -EALREADY;
+	if (owner == (seg->member & 0xffff))
+		return -EAGAIN;
+	if (!dz_member_is_alive(seg, owner)) {
+		dz_member_settle_slot(seg, n, ctl);
+		return -EEXIST;
+	}
+	dz_index_remove(seg, job->key, DZ_TIER_DRAM, n);
+	atomic_compare_exchange_strong(&s->ctl, &ctl,
+				       dz_ctl(dz_ctl_gen(ctl) + 1, owner, DZ_SLOT_QUARANTINE));
+	return -EEXIST;
+}
+
 static int data_get_slot(struct fetch_job *job)
 {
 	int ret = -EEXIST;
 
-	for (int i = 0; i < 4 && ret == -EEXIST; i++)
+	/* First, so that whoever recovers us looks for slots. */
+	atomic_fetch_add_explicit(data_filling(job->f->seg), 1, memory_order_relaxed);
+	for (int i = 0; i < 4 && ret == -EEXIST; i++) {
 		ret = data_refill(job) ? 0 : data_new_slot(job);
+		if (ret == -EEXIST)
+			ret = data_displace(job);
+	}
 	if (ret == 0) {
-		atomic_fetch_add_explicit(data_filling(job->f->seg), 1, memory_order_relaxed);
 		atomic_store_explicit(&job->f->seg->leases[job->lease].slot, job->slot,
 				      memory_order_release);
+		return 0;
 	}
+	atomic_fetch_sub_explicit(data_filling(job->f->seg), 1, memory_order_relaxed);
+	/* Others hold all of DRAM, or this block, for the moment. */
+	if (ret == -EEXIST || (ret == -ENOSPC && job->f->n_jobs > 1))
+		return -EAGAIN;
 	return ret;
 }
 
 /* filling -> ready.  A block without any piece is given back instead. */
-static void data_release(struct fetch_job *job)
+static void data_release_slot(struct fetch_job *job)
 {
 	struct dz_seg *seg = job->f->seg;
 	struct dz_slot *s = data_slot(job);
 	uint32_t valid = atomic_load_explicit(&s->valid, memory_order_relaxed);
+	uint32_t mine = job->slot;
 	uint64_t ready;
 
-	atomic_store_explicit(&seg->leases[job->lease].slot, DZ_NONE, memory_order_relaxed);
-	atomic_fetch_sub_explicit(data_filling(seg), 1, memory_order_relaxed);
+	/* Not what another has stored there, if the lease was taken from us. */
+	atomic_compare_exchange_strong(&seg->leases[job->lease].slot, &mine, DZ_NONE);
 	if (!valid) {
 		dz_index_remove(seg, job->key, DZ_TIER_DRAM, job->slot);
 		if (dz_slot_discard(seg, DZ_TIER_DRAM, job->slot, job->ctl))
@@ -124,6 +166,12 @@ static void data_release(struct fetch_job *job)
 	if (dz_ctl_state(ctl) == DZ_SLOT_QUARANTINE &&
 	    dz_ctl_owner(ctl) == (seg->member & 0xffff))
 		dz_slot_discard(seg, DZ_TIER_DRAM, job->slot, ctl);
+}
+
+static void data_release(struct fetch_job *job)
+{
+	data_release_slot(job);
+	atomic_fetch_sub_explicit(data_filling(job->f->seg), 1, memory_order_relaxed);
 }
 
 static void data_fail(struct fetch_job *job, int err)
@@ -228,7 +276,9 @@ void dz_fetch_data_start(struct fetch_job *job)
 	}
 	job->block_len = (uint32_t)dz_min_u64(DZ_BLOCK_BYTES, job->req.blob_size - start);
 	ret = data_get_slot(job);
-	if (ret < 0)
+	if (ret == -EALREADY || ret == -EAGAIN)
+		dz_fetch_end(job, ret == -EAGAIN ? ret : 0);
+	else if (ret < 0)
 		data_fail(job, ret);
 	else
 		data_continue(job);

@@ -26,7 +26,7 @@ struct fetch_job {
 	/* names */
 	struct fetch_names *names;
 	bool is_alone_after; /* the listing was cut: the one name is asked for itself */
-	struct fetch_job *link;
+	struct fetch_job *after, **link; /* in the fetcher's list */
 };
 
 struct fetch_write; /* one block on its way to the disk */
@@ -36,7 +36,9 @@ struct dz_fetcher {
 	struct dz_seg *seg;
 	struct dz_blob *blob;
 	struct fetch_writer *writer; /* the agent's disk thread; NULL inline */
+	struct fetch_job *jobs;
 	uint32_t n_jobs;
+	uint64_t renewed_ms; /* when the deadlines of their leases were last pushed back */
 	struct dz_blob_stats last; /* what has been added to the counters already */
 };
 

@@ -159,7 +159,8 @@ struct dz_agent_rec {
 	_Atomic uint32_t failures;	    /* starts that came to nothing, in a row */
 	_Atomic uint32_t connections;
 	_Atomic uint64_t requests, bytes, errors, retries, opened, peak;
-	uint8_t pad[128 - 80];
+	_Atomic uint64_t beat_ms; /* dz_now_ms() of its last round */
+	uint8_t pad[128 - 88];
 };
 _Static_assert(sizeof(struct dz_agent_rec) == 128, "an agent record is two cache lines");
 
@@ -273,7 +274,7 @@ struct dz_seg_header {
 	_Alignas(64) _Atomic uint64_t last_sweep_ms;
 	/* Slabs of DRAM that have memory behind them, 0: all.  Grows with use. */
 	_Atomic uint32_t dram_backed;
-	_Atomic uint32_t pad1;
+	_Atomic uint32_t members_high; /* no record from here on was ever used */
 	_Atomic uint64_t dram_stuck_ms; /* growing failed: not again before */
 	/* hints of slabs.c and evict.c, by tier; any value is safe */
 	_Alignas(64) _Atomic uint32_t cut_hint[2][DZ_CLASSES]; /* class -> slab with room */

@@ -24,7 +24,7 @@
 
 #define DZ_PROBE    16
 #define CLAIMING_MS 1000
-#define ACTIVE_MS   10000
+#define ACTIVE_MS   4000 /* the fetcher renews it twice a second */
 
 static uint32_t lease_home(const struct dz_seg *seg, struct dz_key key)
 {
@@ -42,11 +42,19 @@ static bool lease_has_key(const struct dz_lease *l, struct dz_key key)
 	       atomic_load_explicit(&l->key_hi, memory_order_relaxed) == key.hi;
 }
 
+/* Left in claiming by somebody who died, or sleeps: the place is open to others. */
+static bool lease_is_abandoned(const struct dz_lease *l, uint64_t word, uint64_t now)
+{
+	return dz_lease_state(word) == DZ_LEASE_CLAIMING &&
+	       atomic_load_explicit(&l->deadline_ms, memory_order_relaxed) < now;
+}
+
 /* A place under way for `key`, other than `except`; DZ_NONE. */
 static uint32_t lease_find(const struct dz_seg *seg, struct dz_key key, uint32_t except,
 			   uint64_t *word)
 {
 	uint32_t home = lease_home(seg, key);
+	uint64_t now = dz_now_ms();
 
 	for (uint32_t i = 0; i < DZ_PROBE; i++) {
 		uint32_t idx = lease_at(seg, home, i);
@@ -55,19 +63,15 @@ static uint32_t lease_find(const struct dz_seg *seg, struct dz_key key, uint32_t
 		/* Acquire: pairs with the release that made it requested. */
 		*word = atomic_load_explicit(&l->word, memory_order_acquire);
 		if (idx != except && dz_lease_state(*word) != DZ_LEASE_FREE &&
-		    lease_has_key(l, key))
+		    lease_has_key(l, key) && !lease_is_abandoned(l, *word, now))
 			return idx;
 	}
 	return DZ_NONE;
 }
 
-/* Is the place free, or left in claiming by somebody who died? */
 static bool lease_is_open(const struct dz_lease *l, uint64_t word, uint64_t now)
 {
-	if (dz_lease_state(word) == DZ_LEASE_FREE)
-		return true;
-	return dz_lease_state(word) == DZ_LEASE_CLAIMING &&
-	       atomic_load_explicit(&l->deadline_ms, memory_order_relaxed) < now;
+	return dz_lease_state(word) == DZ_LEASE_FREE || lease_is_abandoned(l, word, now);
 }
 
 static uint32_t lease_claim_place(struct dz_seg *seg, struct dz_key key, uint64_t *word)

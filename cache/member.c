@@ -95,47 +95,31 @@ static void member_fill_in(struct dz_member *m, uint32_t parent)
 	dz_sys_2(SYS_prctl, PR_GET_NAME, m->comm);
 }
 
-/* A free record in `state`, until a deadline; DZ_NONE. */
+/* Before anything is noted in record n: whoever walks the records walks it too. */
+static void member_raise_high(struct dz_seg *seg, uint32_t n)
+{
+	uint32_t high = atomic_load(&seg->hdr->members_high);
+
+	while (high < n + 1 && !atomic_compare_exchange_weak(&seg->hdr->members_high, &high, n + 1))
+		;
+}
+
+/* The first free record, in `state` until a deadline; DZ_NONE. */
 static uint32_t member_claim(struct dz_seg *seg, enum dz_member_state state, uint64_t ms)
 {
-	uint64_t hint = atomic_fetch_add_explicit(&seg->hdr->member_hint, 1, memory_order_relaxed);
-
-	for (uint32_t i = 0; i < seg->n_members; i++) {
-		uint32_t n = (uint32_t)((hint + i) % seg->n_members);
+	for (uint32_t n = 1; n < seg->n_members; n++) {
 		struct dz_member *m = &seg->members[n];
 		uint32_t old = DZ_MEMBER_FREE;
 
-		if (n == 0 || atomic_load_explicit(&m->state, memory_order_relaxed) != old)
+		if (atomic_load_explicit(&m->state, memory_order_relaxed) != old)
 			continue;
 		atomic_store_explicit(&m->deadline_ms, dz_now_ms() + ms, memory_order_relaxed);
-		if (!atomic_compare_exchange_strong(&m->state, &old, state))
-			continue;
-		/* Numbers go round: the sweeper comes by before one is used again. */
-		if (i > 0)
-			atomic_store_explicit(&seg->hdr->member_hint, hint + i + 1,
-					      memory_order_relaxed);
-		return n;
+		if (atomic_compare_exchange_strong(&m->state, &old, state)) {
+			member_raise_high(seg, n);
+			return n;
+		}
 	}
 	return DZ_NONE;
-}
-
-/* A record of our own with its lock; DZ_NONE: all are in use. */
-static int member_claim_locked(struct dz_seg *seg, uint32_t *n)
-{
-	int ret = -EUSERS;
-
-	for (int tries = 0; tries < 8; tries++) {
-		*n = member_claim(seg, DZ_MEMBER_CLAIMED, CLAIM_MS);
-		if (*n == DZ_NONE)
-			return -EUSERS;
-		ret = member_lock(seg, *n);
-		if (ret == 0)
-			return 0;
-		/* Its recoverer is not quite done.  The deadline frees what we claimed. */
-		if (ret != -EAGAIN && ret != -EACCES)
-			break;
-	}
-	return ret;
 }
 
 int dz_member_join(struct dz_seg *seg)
@@ -272,8 +256,7 @@ bool dz_member_is_alive(const struct dz_seg *seg, uint32_t member)
 	return member_is_locked(seg, member);
 }
 
-/* A slot in state filling whose owner is dead. */
-static void member_settle_slot(struct dz_seg *seg, uint32_t n, uint64_t ctl)
+void dz_member_settle_slot(struct dz_seg *seg, uint32_t n, uint64_t ctl)
 {
 	struct dz_slot *s = dz_dram_slot(seg, n);
 	struct dz_key key = { atomic_load_explicit(&s->key_lo, memory_order_relaxed),
@@ -324,7 +307,7 @@ static void member_settle_slots(struct dz_seg *seg, uint32_t dead)
 		if (dz_ctl_owner(ctl) != dead)
 			continue;
 		if (dz_ctl_state(ctl) == DZ_SLOT_FILLING)
-			member_settle_slot(seg, n, ctl);
+			dz_member_settle_slot(seg, n, ctl);
 		else if (dz_ctl_state(ctl) == DZ_SLOT_QUARANTINE)
 			dz_slot_discard(seg, DZ_TIER_DRAM, n, ctl);
 		else if (dz_ctl_state(ctl) == DZ_SLOT_EVICTING)
@@ -389,7 +372,7 @@ void dz_member_sweep(struct dz_seg *seg, bool now)
 	/* A byte lock does not keep our own threads apart. */
 	if (!atomic_compare_exchange_strong(&seg->is_sweeping, &idle, 1))
 		return;
-	for (uint32_t n = 1; n < seg->n_members; n++) {
+	for (uint32_t n = 1; n < dz_members_high(seg); n++) {
 		uint32_t state = atomic_load_explicit(&seg->members[n].state, memory_order_acquire);
 
 		if (state != DZ_MEMBER_FREE && n != seg->member && !dz_member_is_alive(seg, n))

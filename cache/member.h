@@ -21,6 +21,8 @@ int dz_member_adopt(struct dz_seg *seg, uint32_t member);
 void dz_member_cancel_child(struct dz_seg *seg, uint32_t member);
 /* Is it alive?  Our own number is.  A claimed or forking record is alive until its deadline. */
 bool dz_member_is_alive(const struct dz_seg *seg, uint32_t member);
+/* A DRAM slot in filling (word `ctl`) of a dead owner: published as far as it came, or freed. */
+void dz_member_settle_slot(struct dz_seg *seg, uint32_t slot, uint64_t ctl);
 /*
  * Repairs what dead members left (slots, leases, open files, hazards).  At most
  * once a second unless `now`; try-lock, never waits for another sweeper.

@@ -6,9 +6,11 @@
  * there), call the agent, sleep on the lease until the pieces are there.
  *
  * The agent dies: its lease is taken over at the next look (100 ms at most) and
- * another agent is started; the request goes on under a new token.  It is stuck:
- * the same after the lease's deadline.  No agent can be: this thread fetches.
- * Blob says no: one log line, -errno.  Nothing moves for two minutes: -EIO.
+ * another agent is started; the request goes on under a new token.  It is stuck
+ * (stopped, starved), or the next one does not come up: this thread fetches for
+ * this read, as it always does where no agent can be.  DRAM is full of blocks that
+ * others fetch: ask again for a while.  Blob says no: one log line, -errno.
+ * Nothing moves for two minutes: -EIO.
  */
 #include "cache/engine_priv.h"
 #include "cache/index.h"
@@ -20,6 +22,9 @@
 
 #define LOOK_MS	    100
 #define PATIENCE_MS 120000
+#define STUCK_MS    2500 /* an agent says once a second that it is there */
+#define GONE_MS	    1500 /* one starts in a tenth of that */
+#define BUSY_MS	    30000
 
 struct miss {
 	struct dz_engine *e;
@@ -29,6 +34,7 @@ struct miss {
 	uint32_t want;
 	uint32_t awaited; /* pieces that this reader needs */
 	uint64_t since_ms;
+	bool is_own; /* this thread fetches: the agent does not */
 };
 
 static bool miss_is_inline(const struct dz_engine *e)
@@ -52,6 +58,13 @@ static void miss_log(const struct miss *m, const struct dz_lease_ref *ref, int e
 		dz_error(&m->e->log, "fetch %.300s: %s", m->req.name, dz_strerror(-err));
 }
 
+static void miss_pause(long ms)
+{
+	struct timespec ts = { 0, ms * 1000000 };
+
+	dz_sys_2(SYS_nanosleep, &ts, NULL);
+}
+
 /* Puts the request and has it worked on.  0, or -errno. */
 static int miss_ask(struct miss *m, struct dz_lease_ref *ref)
 {
@@ -62,13 +75,24 @@ static int miss_ask(struct miss *m, struct dz_lease_ref *ref)
 		if (ret != -EAGAIN)
 			break;
 		/* The table is full around this key: its leases end by themselves. */
-		struct timespec ts = { 0, 1000000 };
-
-		dz_sys_2(SYS_nanosleep, &ts, NULL);
+		miss_pause(1);
 	}
 	if (ret == 0 && !miss_is_inline(m->e))
 		dz_agent_call(m->e, m->agent);
 	return ret;
+}
+
+/* Is nobody there who would take the request? */
+static bool miss_is_forsaken(const struct miss *m)
+{
+	struct dz_engine *e = m->e;
+	uint64_t now = dz_now_ms();
+
+	if (!dz_agent_is_alive(e, m->agent))
+		return now - m->since_ms > GONE_MS;
+	return atomic_load_explicit(&e->seg.agents[m->agent].beat_ms, memory_order_relaxed) +
+		       STUCK_MS <
+	       now;
 }
 
 /* A dead or stuck fetcher's lease becomes a request again. */
@@ -85,9 +109,12 @@ static void miss_look_after(struct miss *m, const struct dz_lease_ref *ref)
 	} else if (dz_lease_state(word) == DZ_LEASE_REQUESTED) {
 		dz_lease_ring(seg, m->agent, ref->idx);
 	}
+	dz_member_sweep(seg, false);
+	if (miss_is_inline(m->e))
+		return;
+	m->is_own = miss_is_forsaken(m);
 	atomic_store_explicit(&m->e->agent_seen_ms, 0, memory_order_relaxed);
-	if (!miss_is_inline(m->e))
-		dz_agent_call(m->e, m->agent);
+	dz_agent_call(m->e, m->agent);
 }
 
 /* Sleeps for the lease or works on it; 1 it goes on, 0 look again, -errno it failed. */
@@ -96,7 +123,7 @@ static int miss_step(struct miss *m, struct dz_lease_ref *ref)
 	uint32_t seq = ref->seq;
 	int ret;
 
-	if (miss_is_inline(m->e)) {
+	if (m->is_own || miss_is_inline(m->e)) {
 		ret = dz_inline_pump(m->e, ref);
 		if (ret < 0)
 			return ret;
@@ -125,6 +152,7 @@ static void miss_block(struct miss *m, struct dz_engine *e, const struct dz_ofil
 	m->e = e;
 	m->key = dz_block_key((struct dz_key){ f->key_lo, f->key_hi }, blk);
 	m->want = want;
+	m->is_own = false;
 	m->agent = 0;
 	for (uint32_t i = 0; i < e->cfg.n_mounts; i++) {
 		if (e->rec[i] == rec)
@@ -154,9 +182,11 @@ int dz_miss_wait(struct dz_engine *e, const struct dz_ofile *f, uint64_t blk, ui
 {
 	struct dz_lease_ref ref;
 	struct miss m;
+	uint64_t busy_ms;
 	int ret;
 
 	miss_block(&m, e, f, blk, want | mask, flags);
+	busy_ms = m.since_ms + BUSY_MS;
 	m.awaited = mask;
 	for (int tries = 0; tries < 64; tries++) {
 		if (dz_dram_has(&e->seg, m.key, mask))
@@ -169,7 +199,10 @@ int dz_miss_wait(struct dz_engine *e, const struct dz_ofile *f, uint64_t blk, ui
 				return 0;
 			ret = miss_step(&m, &ref);
 		}
-		if (ret < 0 && ret != -ECANCELED && ret != -EAGAIN) {
+		if (ret == -EAGAIN && dz_now_ms() < busy_ms) {
+			miss_pause(tries < 20 ? 1 : 20);
+			tries -= tries > 20;
+		} else if (ret < 0 && ret != -ECANCELED && ret != -EAGAIN) {
 			miss_log(&m, &ref, ret);
 			return ret;
 		}

@@ -224,7 +224,7 @@ static bool slot_is_pinned(const struct dz_seg *seg, uint32_t slot)
 {
 	if (dz_slab_is_mapped(seg, slot / DZ_SLAB_PAGES))
 		return true;
-	for (uint32_t m = 0; m < seg->n_members; m++) {
+	for (uint32_t m = 0; m < dz_members_high(seg); m++) {
 		const struct dz_member *member = &seg->members[m];
 
 		if (atomic_load(&member->state) == DZ_MEMBER_FREE)
@@ -298,7 +298,8 @@ bool dz_slot_evict(const struct dz_seg *seg, enum dz_tier tier, uint32_t slot)
 	uint64_t ctl, now;
 	struct dz_slot *s;
 
-	if (slot >= tier_slots(seg, tier))
+	/* Of one who is no member nobody can tell whether he lives: two would finish it. */
+	if (slot >= tier_slots(seg, tier) || seg->member >= seg->n_members)
 		return false;
 	s = dz_slot_of(seg, tier, slot);
 	ctl = atomic_load_explicit(&s->ctl, memory_order_acquire);
