@@ -55,7 +55,7 @@ def read(url, name="file", wrapper=(), **settings):
         command = [sys.executable, "-c", READER, os.path.join(MOUNT, name)]
         preload = f"LD_PRELOAD={os.path.join(os.environ['DZ_BUILD'], 'libdeltazero.so')}"
         answer = subprocess.run([*wrapper, "env", preload, *command], env=env, stdout=subprocess.PIPE,
-                                text=True, timeout=60)
+                                text=True, timeout=100)
         lines = open(log).read() if os.path.exists(log) else ""
         subprocess.run([libblob.dz(), "purge"], env=env)
         return Result(answer, lines)
