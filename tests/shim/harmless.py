@@ -1,0 +1,46 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+# timeout: 400
+"""Do no harm: CPython's own tests of files, descriptors and processes go as well
+with the library loaded as without, when nothing is mounted and when a mount is
+there that nobody touches.
+"""
+import os
+import re
+import subprocess
+import sys
+import tempfile
+
+sys.path.insert(0, os.path.join(os.environ["DZ_TOP"], "tests", "cli"))
+from libblob import Skip, run_tests, test, tests_of  # noqa: E402
+
+SUITES = ("test_os test_posix test_fcntl test_fileio test_mmap test_glob test_popen test_epoll test_stat "
+          "test_tempfile test_posixpath test_genericpath test_pty test_ioctl").split()
+LIB = os.path.join(os.environ["DZ_BUILD"], "libdeltazero.so")
+
+
+def failures(**env):
+    """What did not go well: the names of suites and tests."""
+    with tempfile.TemporaryDirectory() as tmp:
+        done = subprocess.run([sys.executable, "-m", "test", *SUITES], cwd=tmp, stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, text=True, env={**os.environ, **env}, timeout=180)
+    if "No module named test" in done.stdout:
+        raise Skip("python without its tests")
+    ran = re.search(r"run=([0-9,]+)", done.stdout)
+    assert done.returncode in (0, 2), done.stdout[-3000:]
+    return set(re.findall(r"^(?:FAIL|ERROR): .*|^test_\w+ failed.*", done.stdout, re.M)), ran and ran.group(1)
+
+
+@test
+def nothing_changes_when_nothing_is_mounted(native):
+    assert failures(LD_PRELOAD=LIB) == native
+
+
+@test
+def nothing_changes_beside_a_mount_that_is_not_touched(native):
+    mount = "/mnt/dz-test=http://127.0.0.1:9/devstoreaccount1/data"
+    assert failures(LD_PRELOAD=LIB, DELTAZERO_MOUNT=mount) == native
+
+
+if __name__ == "__main__":
+    run_tests(tests_of(sys.modules[__name__]), failures())
