@@ -31,7 +31,7 @@ _Atomic uint32_t dz_fd_limit;
 _Atomic dz_fh *dz_fd_table;
 
 /* Static TLS throughout: no allocation at first touch, cheap from any context. */
-__thread int dz_vforked;
+__thread int dz_vforked __attribute__((tls_model("initial-exec")));
 
 /* What a vfork child did to its descriptors; a child does this for its next program only. */
 #define CHILD_FDS 16

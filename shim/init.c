@@ -31,7 +31,7 @@ _Atomic int dz_state;
 struct dz_config dz_config;
 struct dz_engine *dz_engine;
 _Atomic int dz_pid;
-__thread int dz_depth;
+__thread int dz_depth __attribute__((tls_model("initial-exec")));
 
 /* 0 free, 1 taken, 2 taken and waited for: a futex. */
 static _Atomic uint32_t attach_lock;
