@@ -19,7 +19,7 @@ Q = $(if $(filter 1,$(V)),,@)
 say = $(if $(filter 1,$(V)),,@printf '  %-5s %s\n' $(1) $(2);)
 MAKEFLAGS += --no-print-directory
 
-WARN = -Wall -Wextra -Wshadow -Wconversion -Werror $(if $(SAN),-Wno-error)
+WARN = -Wall -Wextra -Wshadow -Wconversion -Werror $(if $(SAN),-Wno-error -Werror=implicit-function-declaration)
 CFLAGS ?= -O2 -g
 DZ_CFLAGS = -std=gnu11 -I. -D_GNU_SOURCE -fPIC -fvisibility=hidden -pthread $(WARN) $(CFLAGS) $(SAN)
 DZ_LDFLAGS = -Wl,-z,defs,-z,now,-z,relro,--exclude-libs,ALL
