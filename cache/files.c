@@ -81,7 +81,7 @@ static void file_unhold(struct dz_seg *seg, uint32_t member, uint32_t n)
 
 static bool file_is_held(const struct dz_seg *seg, uint32_t n)
 {
-	for (uint32_t m = 0; m < seg->n_members; m++) {
+	for (uint32_t m = 0; m < dz_members_high(seg); m++) {
 		if (atomic_load_explicit(file_held_word(seg, m, n), memory_order_seq_cst) &
 		    (1ull << (n % 64)))
 			return true;

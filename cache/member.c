@@ -104,22 +104,48 @@ static void member_raise_high(struct dz_seg *seg, uint32_t n)
 		;
 }
 
-/* The first free record, in `state` until a deadline; DZ_NONE. */
+/* A free record in `state`, until a deadline; DZ_NONE. */
 static uint32_t member_claim(struct dz_seg *seg, enum dz_member_state state, uint64_t ms)
 {
-	for (uint32_t n = 1; n < seg->n_members; n++) {
+	uint64_t hint = atomic_fetch_add_explicit(&seg->hdr->member_hint, 1, memory_order_relaxed);
+
+	for (uint32_t i = 0; i < seg->n_members; i++) {
+		uint32_t n = (uint32_t)((hint + i) % seg->n_members);
 		struct dz_member *m = &seg->members[n];
 		uint32_t old = DZ_MEMBER_FREE;
 
-		if (atomic_load_explicit(&m->state, memory_order_relaxed) != old)
+		if (n == 0 || atomic_load_explicit(&m->state, memory_order_relaxed) != old)
 			continue;
 		atomic_store_explicit(&m->deadline_ms, dz_now_ms() + ms, memory_order_relaxed);
-		if (atomic_compare_exchange_strong(&m->state, &old, state)) {
-			member_raise_high(seg, n);
-			return n;
-		}
+		if (!atomic_compare_exchange_strong(&m->state, &old, state))
+			continue;
+		member_raise_high(seg, n);
+		/* Numbers go round: the sweeper comes by before one is used again. */
+		if (i > 0)
+			atomic_store_explicit(&seg->hdr->member_hint, hint + i + 1,
+					      memory_order_relaxed);
+		return n;
 	}
 	return DZ_NONE;
+}
+
+/* A record of our own with its lock; DZ_NONE: all are in use. */
+static int member_claim_locked(struct dz_seg *seg, uint32_t *n)
+{
+	int ret = -EUSERS;
+
+	for (int tries = 0; tries < 8; tries++) {
+		*n = member_claim(seg, DZ_MEMBER_CLAIMED, CLAIM_MS);
+		if (*n == DZ_NONE)
+			return -EUSERS;
+		ret = member_lock(seg, *n);
+		if (ret == 0)
+			return 0;
+		/* Its recoverer is not quite done.  The deadline frees what we claimed. */
+		if (ret != -EAGAIN && ret != -EACCES)
+			break;
+	}
+	return ret;
 }
 
 int dz_member_join(struct dz_seg *seg)

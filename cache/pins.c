@@ -2,7 +2,9 @@
 /*
  * See pins.h.  Who maps sets its bit, then the slab's hint, then looks whether
  * the slot is still ready; who evicts takes the slot, then looks at the hint, and
- * at the bitmaps only when it is set: one of the two sees the other.
+ * at the bitmaps only when it is set: one of the two sees the other.  The hint is
+ * never taken back: an evictor that cleared it after its look could hide a pin
+ * that was made in between from the next one.
  */
 #include "cache/pins.h"
 
@@ -13,7 +15,7 @@ static _Atomic uint64_t *pin_word(const struct dz_seg *seg, uint32_t member, uin
 
 static bool pin_is_set(const struct dz_seg *seg, uint32_t slab)
 {
-	for (uint32_t m = 0; m < seg->n_members; m++) {
+	for (uint32_t m = 0; m < dz_members_high(seg); m++) {
 		if (atomic_load_explicit(pin_word(seg, m, slab), memory_order_seq_cst) >>
 			    (slab % 64) &
 		    1)
@@ -42,14 +44,7 @@ bool dz_slab_is_mapped(const struct dz_seg *seg, uint32_t slab)
 	atomic_thread_fence(memory_order_seq_cst);
 	if (slab >= seg->n_dram_slabs || !atomic_load(&seg->dram_slabs[slab].mapped))
 		return false;
-	if (pin_is_set(seg, slab))
-		return true;
-	/* Nobody.  A bit set between the look and the store is seen by the second look. */
-	atomic_store(&seg->dram_slabs[slab].mapped, 0);
-	if (!pin_is_set(seg, slab))
-		return false;
-	atomic_store(&seg->dram_slabs[slab].mapped, 1);
-	return true;
+	return pin_is_set(seg, slab);
 }
 
 uint32_t dz_pins_count(const struct dz_seg *seg)

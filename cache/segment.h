@@ -63,6 +63,14 @@ int dz_seg_open(struct dz_seg *seg, const struct dz_config *cfg, const struct dz
 /* A segment in anonymous shared memory, for when dz_seg_open() cannot: small, no disk tier. */
 int dz_seg_open_private(struct dz_seg *seg, const struct dz_log *log, uint64_t dram_bytes);
 void dz_seg_close(struct dz_seg *seg);
+/* Records of members below this one are all that were ever used. */
+static inline uint32_t dz_members_high(const struct dz_seg *seg)
+{
+	uint32_t high = atomic_load_explicit(&seg->hdr->members_high, memory_order_seq_cst);
+
+	return high && high < seg->n_members ? high : seg->n_members;
+}
+
 /* Slabs of DRAM that may be used now. */
 uint32_t dz_seg_backed(const struct dz_seg *seg);
 /*
