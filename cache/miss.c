@@ -37,6 +37,26 @@ struct miss {
 	bool is_own; /* this thread fetches: the agent does not */
 };
 
+/*
+ * What a program is told: files do not have unreachable hosts or broken pipes.
+ * The reason is in the log.
+ */
+static int miss_errno(int err)
+{
+	switch (err) {
+	case -ENOENT:
+	case -EACCES:
+	case -ESTALE:
+	case -ENOSPC:
+	case -ENOMEM:
+	case -ENAMETOOLONG:
+	case -EINPROGRESS:
+		return err;
+	default:
+		return -EIO;
+	}
+}
+
 static bool miss_is_inline(const struct dz_engine *e)
 {
 	return atomic_load_explicit(&e->is_inline, memory_order_relaxed);
@@ -204,7 +224,7 @@ int dz_miss_wait(struct dz_engine *e, const struct dz_ofile *f, uint64_t blk, ui
 			tries -= tries > 20;
 		} else if (ret < 0 && ret != -ECANCELED && ret != -EAGAIN) {
 			miss_log(&m, &ref, ret);
-			return ret;
+			return miss_errno(ret);
 		}
 	}
 	dz_error(&e->log,
@@ -264,7 +284,9 @@ int dz_miss_name(struct dz_engine *e, uint32_t mount, enum dz_kind kind, const c
 			return -EINPROGRESS;
 		ret = miss_step(&m, &ref);
 	}
-	if (ret < 0 && ret != -ECANCELED)
-		miss_log(&m, &ref, ret);
-	return ret;
+	/* Cut off by a takeover: the caller looks, and asks, again. */
+	if (ret == 0 || ret == -ECANCELED)
+		return 0;
+	miss_log(&m, &ref, ret);
+	return miss_errno(ret);
 }
