@@ -122,6 +122,42 @@ DZ_DOOR(int, clone, int (*fn)(void *), void *stack, int flags, void *arg, pid_t 
 	return pid;
 }
 
+/* --- terminals: libc puts one on 0, 1 and 2 by calls that no door sees --- */
+
+static void forget_stdio(void)
+{
+	int fd;
+
+	for (fd = 0; fd <= 2; fd++)
+		dz_fd_set(fd, 0);
+}
+
+DZ_DOOR(int, login_tty, int fd)
+{
+	int (*real)(int) = DZ_REAL(login_tty);
+	int r = real(fd);
+
+	if (r == 0)
+		forget_stdio();
+	return r;
+}
+
+DZ_DOOR(int, forkpty, int *control, char *name, const void *attr, const void *size)
+{
+	int (*real)(int *, char *, const void *, const void *) = DZ_REAL(forkpty);
+	struct dz_engine *e = dz_engine;
+	uint32_t cookie = e ? dz_engine_fork_prepare(e) : 0;
+	int pid = real(control, name, attr, size);
+
+	if (pid == 0) {
+		child_begins(e != NULL, cookie);
+		forget_stdio();
+	} else if (e) {
+		dz_engine_fork_parent(e, cookie, pid < 0);
+	}
+	return pid;
+}
+
 /* --- daemon --- */
 
 /* libc's duplicates /dev/null over 0, 1 and 2 by calls that no door sees. */
