@@ -7,6 +7,7 @@
  * ENOENT, ENOTDIR, ELOOP (40 links), ENAMETOOLONG, EACCES as the kernel says.
  */
 #define DZ_IN_realpath 1
+#include "shim/dir.h"
 #include "shim/give.h"
 #include "shim/hooks.h"
 #include "shim/link.h"
@@ -70,6 +71,9 @@ static int follow(struct resolve *w, const char *rest)
 	ssize_t n = dz_link_read(w->done, target, sizeof(target) - 1);
 	int r;
 
+	/* A mount's parents need not exist outside. */
+	if (n == -ENOENT && dz_dir_leads_to_mount(w->done))
+		return put_before(w, "", 0, rest);
 	if (n == -EINVAL) {
 		r = *rest == '/' ? must_be_dir(w->done) : 0;
 		return r < 0 ? r : put_before(w, "", 0, rest);
