@@ -311,6 +311,18 @@ int dz_path_look(int dir_fd, const char *path, struct dz_path *out)
 	return r > 0 ? look_from(&w, path, out) : r;
 }
 
+bool dz_path_is_above(const char *path)
+{
+	size_t len = strlen(path);
+	uint32_t i;
+
+	for (i = 0; i < dz_config.n_mounts; i++)
+		if (strncmp(dz_config.mounts[i].local, path, len) == 0 &&
+		    dz_config.mounts[i].local[len] == '/')
+			return true;
+	return false;
+}
+
 int dz_path_local(uint32_t mount, const char *name, char *buf, size_t len)
 {
 	int n = snprintf(buf, len, "%s%s%s", dz_config.mounts[mount].local, *name ? "/" : "", name);

@@ -53,6 +53,8 @@ static inline bool dz_path_again(long r, struct dz_path *p)
 
 /* The attributes of a path that is ours; -ENOTDIR when it wants a directory and is a file. */
 int dz_path_stat(const struct dz_path *p, struct dz_attr *attr);
+/* Is this normalised path a parent of a mount? */
+bool dz_path_is_above(const char *path);
 /* The local path ("/mnt/blob/a/b") of a mount's name; returns its length or -ERANGE. */
 int dz_path_local(uint32_t mount, const char *name, char *buf, size_t len);
 /* The local path of an open file; its length or -errno. */

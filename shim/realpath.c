@@ -7,7 +7,6 @@
  * ENOENT, ENOTDIR, ELOOP (40 links), ENAMETOOLONG, EACCES as the kernel says.
  */
 #define DZ_IN_realpath 1
-#include "shim/dir.h"
 #include "shim/give.h"
 #include "shim/hooks.h"
 #include "shim/link.h"
@@ -72,7 +71,7 @@ static int follow(struct resolve *w, const char *rest)
 	int r;
 
 	/* A mount's parents need not exist outside. */
-	if (n == -ENOENT && dz_dir_leads_to_mount(w->done))
+	if (n == -ENOENT && dz_path_is_above(w->done))
 		return put_before(w, "", 0, rest);
 	if (n == -EINVAL) {
 		r = *rest == '/' ? must_be_dir(w->done) : 0;
