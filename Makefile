@@ -117,7 +117,7 @@ tests: all $(UNIT) $(PROGS) ## the programs that the tests run
 check: ## every test; ends with the line "N passed, N failed, N skipped"
 	@tests/deps.sh build check
 	@$(MAKE) tests
-	@DZ_BUILD=$(abspath $(B)) tests/run.sh unit lint shim cli apps azurite
+	@DZ_BUILD=$(abspath $(B)) tests/run.sh unit lint shim cli apps azurite kill
 
 check-apps: ## real programs against a local copy of the same tree
 	@tests/deps.sh build check
@@ -160,6 +160,8 @@ tsan: SANITIZED_TESTS = unit
 asan ubsan tsan:
 	@$(MAKE) B=build/$@ CFLAGS='-O1 -g -fno-omit-frame-pointer' SAN='$(SANITIZE)' tests
 	@DZ_BUILD=$(abspath build/$@) DZ_SAN=$@ tests/run.sh $(SANITIZED_TESTS)
+
+include tests/kill.mk
 
 # ---- trying it ----
 
@@ -213,7 +215,7 @@ clean: ## remove build/
 
 .PHONY: help
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z%-]+:.*## /{ printf "  %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z%-]+:.*## /{ printf "  %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST)) tests/kill.mk
 	@echo
 	@echo '  V=1 shows the commands; B=DIR builds elsewhere; CC=clang, CFLAGS, SAN as usual.'
 

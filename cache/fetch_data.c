@@ -134,9 +134,7 @@ static int data_get_slot(struct fetch_job *job)
 	}
 	atomic_fetch_sub_explicit(data_filling(job->f->seg), 1, memory_order_relaxed);
 	/* Others hold all of DRAM, or this block, for the moment. */
-	if (ret == -EEXIST || (ret == -ENOSPC && job->f->n_jobs > 1))
-		return -EAGAIN;
-	return ret;
+	return ret == -EEXIST || ret == -ENOSPC ? -EAGAIN : ret;
 }
 
 /* filling -> ready.  A block without any piece is given back instead. */

@@ -53,7 +53,7 @@ static int miss_errno(int err)
 	case -EINPROGRESS:
 		return err;
 	default:
-		return -EIO;
+		return err < 0 ? -EIO : err;
 	}
 }
 
@@ -220,6 +220,7 @@ int dz_miss_wait(struct dz_engine *e, const struct dz_ofile *f, uint64_t blk, ui
 			ret = miss_step(&m, &ref);
 		}
 		if (ret == -EAGAIN && dz_now_ms() < busy_ms) {
+			dz_member_sweep(&e->seg, false);
 			miss_pause(tries < 20 ? 1 : 20);
 			tries -= tries > 20;
 		} else if (ret < 0 && ret != -ECANCELED && ret != -EAGAIN) {
@@ -249,8 +250,14 @@ void dz_miss_start(struct dz_engine *e, const struct dz_ofile *f, uint64_t blk, 
 
 /* ---- names ---- */
 
-int dz_miss_name(struct dz_engine *e, uint32_t mount, enum dz_kind kind, const char *name,
-		 size_t len, uint32_t flags, bool wait)
+/* A listing may be too large; for one name there is room as soon as others are done. */
+static bool miss_may_pass(enum dz_kind kind, int err)
+{
+	return err == -EAGAIN || (err == -ENOSPC && kind != DZ_KIND_DIR);
+}
+
+static int miss_name_once(struct dz_engine *e, uint32_t mount, enum dz_kind kind, const char *name,
+			  size_t len, uint32_t flags, bool wait)
 {
 	uint64_t rec_id = e->cfg.mounts[mount].id;
 	struct dz_lease_ref ref;
@@ -287,6 +294,23 @@ int dz_miss_name(struct dz_engine *e, uint32_t mount, enum dz_kind kind, const c
 	/* Cut off by a takeover: the caller looks, and asks, again. */
 	if (ret == 0 || ret == -ECANCELED)
 		return 0;
+	if (miss_may_pass(kind, ret))
+		return ret;
 	miss_log(&m, &ref, ret);
 	return miss_errno(ret);
+}
+
+int dz_miss_name(struct dz_engine *e, uint32_t mount, enum dz_kind kind, const char *name,
+		 size_t len, uint32_t flags, bool wait)
+{
+	uint64_t busy_ms = dz_now_ms() + BUSY_MS;
+	int ret;
+
+	for (;;) {
+		ret = miss_name_once(e, mount, kind, name, len, flags, wait);
+		if (!wait || !miss_may_pass(kind, ret) || dz_now_ms() >= busy_ms)
+			return miss_errno(ret);
+		dz_member_sweep(&e->seg, false);
+		miss_pause(20);
+	}
 }

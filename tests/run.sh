@@ -7,8 +7,8 @@
 # tests/GROUP whose name does not begin with lib, start or stop.  It says how it
 # went with TAP (each line counts) or with its exit status: 0, 77 for skipped
 # (its last line says why), anything else for failed.  A line "# timeout: N"
-# among its first 20 gives it N seconds instead of 120.  TESTS=WORD limits a run
-# to the tests that have WORD in their names.
+# among its first 20 gives it N seconds instead of 120, DZ_TIMEOUT=N gives N to all.
+# TESTS=WORD limits a run to the tests that have WORD in their names.
 #
 # A test finds the repository in $DZ_TOP, which is its working directory, what
 # was built in $DZ_BUILD, and a directory of its own in $TMPDIR; the cache that
@@ -68,6 +68,7 @@ run_one()
 	source=$2
 	[ "$1" != unit ] || source=$DZ_TOP/tests/unit/${2##*/}.c
 	limit=$(sed -n '1,20s/^[#/ *]*timeout: \([0-9]*\).*/\1/p' "$source" | head -n 1)
+	limit=${DZ_TIMEOUT:-$limit}
 	TMPDIR=$(mktemp -d "${TMPDIR:-/tmp}/dz-check.XXXXXX") || return
 	DELTAZERO_SHM_DIR=$(mktemp -d /dev/shm/dz-check.XXXXXX 2>/dev/null || mktemp -d)
 	DELTAZERO_CACHE_DIR=$TMPDIR/cache
