@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
+#include <time.h>
 
 #include "cache/member.h"
 #include "cache/segment.h"
@@ -88,6 +89,23 @@ int dz_totals_read(struct dz_totals *t, const struct dz_config *cfg)
 	read_segment(t, &seg);
 	dz_seg_close(&seg);
 	return 0;
+}
+
+int dz_totals_settled(struct dz_totals *t, const struct dz_config *cfg)
+{
+	static const struct timespec pause = { .tv_nsec = 30000000 };
+	uint64_t before;
+	int ret = dz_totals_read(t, cfg);
+
+	for (int i = 0; ret == 0 && i < 16; i++) {
+		before = t->origin_requests + t->origin_bytes;
+		nanosleep(&pause, NULL);
+		ret = dz_totals_read(t, cfg);
+		/* The agent counts as it goes: twice the same, after a while. */
+		if (i > 1 && before == t->origin_requests + t->origin_bytes)
+			break;
+	}
+	return ret;
 }
 
 /* All before the sizes are counters: one array. */

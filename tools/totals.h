@@ -35,6 +35,11 @@ struct dz_totals {
  * zeros then), or the -errno of opening it.
  */
 int dz_totals_read(struct dz_totals *t, const struct dz_config *cfg);
+/*
+ * The same, when the agent has counted its last requests too: two readings are
+ * alike, or half a second has passed.
+ */
+int dz_totals_settled(struct dz_totals *t, const struct dz_config *cfg);
 /* What was counted since `before`; sizes and members stay those of now. */
 void dz_totals_since(struct dz_totals *t, const struct dz_totals *before);
 /* One JSON object without a newline, each line after the first indented by `indent`. */

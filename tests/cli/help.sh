@@ -1,22 +1,24 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# Each command answers --help within 80 columns, and what it offers stands in the
-# manual page; a wrong word is a usage error, 125.
+# Each command answers --help within 80 columns, and what it offers stands in its
+# manual page, dz-NAME.1 or else dz.1; a wrong word is a usage error, 125.
 set -u
 dz=$DZ_BUILD/dz
-page=$DZ_TOP/tools/man/dz.1
+main=$DZ_TOP/tools/man/dz.1
 ret=0
 fail() { echo "not so: $1"; ret=1; }
 
 "$dz" --help >/dev/null || fail 'dz --help ends with 0'
 for command in $("$dz" --list-commands); do
+	page=$DZ_TOP/tools/man/dz-$command.1
+	[ -f "$page" ] || page=$main
 	text=$("$dz" "$command" --help) || fail "dz $command --help ends with 0"
 	[ "$("$dz" help "$command")" = "$text" ] || fail "dz help $command says the same"
 	echo "$text" | awk 'length($0) > 80 { exit 1 }' || fail "dz $command --help fits 80 columns"
-	grep -q "^\.SS dz $command\$" "$page" || fail "dz $command has a section in dz.1"
+	grep -q "^\.SS dz $command\$" "$main" || fail "dz $command has a section in dz.1"
 	for option in $(echo "$text" | grep -oE '^ +(-[a-z], )?--[a-z-]+' | grep -oE -- '--[a-z-]+'); do
 		[ "$option" = --help ] || sed 's|[\]||g' "$page" | grep -q -e "$option" ||
-			fail "dz $command $option stands in dz.1"
+			fail "dz $command $option stands in $page"
 	done
 	[ "$command" = agent ] && continue
 	"$dz" "$command" --no-such-option >/dev/null 2>&1
