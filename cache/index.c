@@ -122,8 +122,18 @@ static bool key_is_valid(struct dz_key key)
 	return key.lo != 0 || key.hi != 0;
 }
 
-uint32_t dz_index_find(const struct dz_seg *seg, struct dz_key key, enum dz_tier tier,
-		       uint64_t *ctl)
+/* The bytes that will be copied: their page walk and first lines beside the look at the slot. */
+static void prefetch_bytes(const struct dz_seg *seg, uint32_t slot, uint32_t off)
+{
+	if (slot >= seg->n_dram_slots)
+		return;
+	for (uint32_t i = 0; i < 4; i++)
+		__builtin_prefetch(dz_seg_page(seg, slot) + off + (size_t)i * 64);
+}
+
+static inline __attribute__((always_inline)) uint32_t find(const struct dz_seg *seg,
+							   struct dz_key key, enum dz_tier tier,
+							   uint64_t *ctl, bool fetch, uint32_t off)
 {
 	struct places p = places_of(seg, key);
 	uint64_t want = entry_of(&p, tier, 0);
@@ -133,10 +143,26 @@ uint32_t dz_index_find(const struct dz_seg *seg, struct dz_key key, enum dz_tier
 	for (uint32_t i = 0; i < PLACES; i++) {
 		uint64_t e = atomic_load_explicit(place_at(seg, &p, i), memory_order_acquire);
 
-		if (e != 0 && entry_may_be(e, want) && slot_has(seg, key, tier, entry_slot(e), ctl))
+		if (e == 0 || !entry_may_be(e, want))
+			continue;
+		if (fetch)
+			prefetch_bytes(seg, entry_slot(e), off);
+		if (slot_has(seg, key, tier, entry_slot(e), ctl))
 			return entry_slot(e);
 	}
 	return DZ_NONE;
+}
+
+uint32_t dz_index_find(const struct dz_seg *seg, struct dz_key key, enum dz_tier tier,
+		       uint64_t *ctl)
+{
+	return find(seg, key, tier, ctl, false, 0);
+}
+
+uint32_t dz_index_find_bytes(const struct dz_seg *seg, struct dz_key key, uint32_t off,
+			     uint64_t *ctl)
+{
+	return find(seg, key, DZ_TIER_DRAM, ctl, true, off);
 }
 
 /* The first place from `from` on with a living entry of key that is not at `but`; PLACES: none. */

@@ -23,6 +23,9 @@ static inline struct dz_key dz_block_key(struct dz_key base, uint64_t blk)
  */
 uint32_t dz_index_find(const struct dz_seg *seg, struct dz_key key, enum dz_tier tier,
 		       uint64_t *ctl);
+/* The same in DRAM, for who will read the block's bytes from `off` on: they are on their way. */
+uint32_t dz_index_find_bytes(const struct dz_seg *seg, struct dz_key key, uint32_t off,
+			     uint64_t *ctl);
 /*
  * Makes `slot` findable under `key` (its key fields are already stored).
  * `old` (DZ_NONE: none) is the slot of the same tier that it replaces, in one

@@ -50,7 +50,7 @@ size_t dz_dram_copy(const struct dz_seg *seg, struct dz_key key, uint32_t off, s
 
 	for (int i = 0; i < 3; i++) {
 		uint64_t ctl, after;
-		uint32_t slot = dz_index_find(seg, key, DZ_TIER_DRAM, &ctl);
+		uint32_t slot = dz_index_find_bytes(seg, key, off, &ctl);
 		const struct dz_slot *s;
 
 		if (slot == DZ_NONE)
@@ -79,8 +79,8 @@ bool dz_dram_has(const struct dz_seg *seg, struct dz_key key, uint32_t mask)
 	uint32_t slot = dz_index_find(seg, key, DZ_TIER_DRAM, &ctl);
 
 	return slot != DZ_NONE &&
-	       (atomic_load_explicit(&dz_dram_slot(seg, slot)->valid, memory_order_acquire) & mask) ==
-		       mask;
+	       (atomic_load_explicit(&dz_dram_slot(seg, slot)->valid, memory_order_acquire) &
+		mask) == mask;
 }
 
 static struct dz_key read_key(const struct dz_ofile *f, uint64_t blk)
@@ -151,8 +151,7 @@ static void read_advance(struct dz_engine *e, struct dz_ofile *f, uint64_t blk)
 }
 
 /* Pieces to fetch for a miss at `off` of n bytes: just those, or all of the block. */
-static uint32_t read_want(struct dz_ofile *f, uint64_t blk, uint32_t off, size_t n,
-			  uint32_t *flags)
+static uint32_t read_want(struct dz_ofile *f, uint64_t blk, uint32_t off, size_t n, uint32_t *flags)
 {
 	uint64_t next = atomic_load_explicit(&f->next_off, memory_order_relaxed);
 	uint32_t advice = atomic_load_explicit(&f->advice, memory_order_relaxed);
