@@ -28,6 +28,7 @@ export DZ_TOP DZ_BUILD PATH
 # A preloaded library brings the sanitizer's along, behind itself; Python leaks on purpose.
 [ "${DZ_SAN:-}" != asan ] || export ASAN_OPTIONS=verify_asan_link_order=0:detect_leaks=0
 [ "${DZ_SAN:-}" != ubsan ] || export UBSAN_OPTIONS=print_stacktrace=1
+[ "${DZ_SAN:-}" != tsan ] || export TSAN_OPTIONS="suppressions=$DZ_TOP/tests/tsan.supp"
 
 list_group()
 {
@@ -106,7 +107,7 @@ rm -rf "$results"
 mkdir -p "$results"
 for group in "$@"; do
 	mkdir -p "$results/$group"
-	list_group "$group" | grep -e "${TESTS:-}" | sed "s|^|$results $group |"
+	list_group "$group" | grep -e "${TESTS:-}" | grep -vE "${NOT_TESTS:-^$}" | sed "s|^|$results $group |"
 done >"$results/list"
 xargs -r -n 3 -P "$jobs" "$0" --one <"$results/list"
 
