@@ -124,7 +124,7 @@ check-apps: ## real programs against a local copy of the same tree
 	@$(MAKE) tests
 	@DZ_BUILD=$(abspath $(B)) tests/run.sh apps
 
-check-%: ## one group of tests: unit, lint, shim, cli, apps, azurite
+check-%: ## one group of tests: unit, lint, shim, cli, apps, azurite, kill
 	@$(MAKE) tests
 	@DZ_BUILD=$(abspath $(B)) tests/run.sh $*
 
@@ -158,12 +158,14 @@ asan: LEFT_OUT = shim/files
 ubsan: SANITIZE = -fsanitize=undefined -fno-sanitize-recover=all
 ubsan: LEFT_OUT = ^$$
 tsan: SANITIZE = -fsanitize=thread
-tsan: LEFT_OUT = test_(space_kill|bounce|disk|member)
+tsan: LEFT_OUT = test_(kill|space_kill|bounce|disk|member)
 asan ubsan: SANITIZED_TESTS = unit shim
 tsan: SANITIZED_TESTS = unit
 asan ubsan tsan:
 	@$(MAKE) B=build/$@ CFLAGS='-O1 -g -fno-omit-frame-pointer' SAN='$(SANITIZE)' tests
 	@DZ_BUILD=$(abspath build/$@) DZ_SAN=$@ NOT_TESTS='$(LEFT_OUT)' tests/run.sh $(SANITIZED_TESTS)
+
+include tests/kill.mk
 
 # ---- trying it ----
 
