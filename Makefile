@@ -33,7 +33,7 @@ TOOL_SRC = $(wildcard tools/*.c)
 UNIT_SRC = $(wildcard tests/unit/test_*.c)
 UNIT_LIB_SRC = $(filter-out $(UNIT_SRC),$(wildcard tests/unit/*.c))
 # Programs that tests run: they know nothing of us and link nothing of ours.
-PROG_C = $(wildcard $(foreach d,shim cli apps azurite crash bench,tests/$(d)/*.c))
+PROG_C = $(wildcard $(foreach d,shim cli apps apps-more azurite crash bench,tests/$(d)/*.c))
 PROG_CXX = $(wildcard $(foreach d,shim cli apps azurite crash,tests/$(d)/*.cpp))
 # The simulator runs the policy of cache/evict.c, so it links the parts.
 SIM_SRC = $(wildcard tests/bench/*_sim.c)
@@ -120,9 +120,9 @@ check: ## every test; ends with the line "N passed, N failed, N skipped"
 	@DZ_BUILD=$(abspath $(B)) tests/run.sh unit lint shim cli apps azurite kill
 
 check-apps: ## real programs against a local copy of the same tree
-	@tests/deps.sh build check
+	@tests/deps.sh build check apps
 	@$(MAKE) tests
-	@DZ_BUILD=$(abspath $(B)) tests/run.sh apps
+	@DZ_BUILD=$(abspath $(B)) tests/run.sh apps apps-more
 
 check-%: ## one group of tests: unit, lint, shim, cli, apps, azurite, kill
 	@$(MAKE) tests

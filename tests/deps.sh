@@ -1,10 +1,10 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# deps.sh GROUP...: installs the packages of the groups build, check, demo and
+# deps.sh GROUP...: installs the packages of the groups build, check, apps, demo and
 # bench with apt-get.  Prints nothing and does nothing when they are all there;
 # otherwise says what it will install, then does, as root or through sudo.
-# The names are those of Debian 12 and of Ubuntu 24.04; COMMAND=PACKAGE is
-# there when the command is, wherever it came from.
+# The names are those of Debian 12 and of Ubuntu 24.04; COMMAND=PACKAGE and
+# /FILE=PACKAGE are there when the command or the file is, wherever it came from.
 #
 # What building needs must come; without a package of another group the tests
 # that want it are skipped, with a line that says so.
@@ -14,12 +14,18 @@ build='gcc libc6-dev make liburing-dev libxxhash-dev libcurl4-openssl-dev libssl
 check='libcmocka-dev clang clang-format-14 shellcheck universal-ctags binutils g++ procps
 	curl strace python3 python3-numpy python3-torch python3-pil dataset-fashion-mnist
 	cpio fio rsync sqlite3 node=nodejs npm=npm ca-certificates'
+python=$(basename "$(readlink -f /usr/bin/python3 || echo python3.11)")
+lib=/usr/lib/x86_64-linux-gnu
+apps="python3-h5py /usr/lib/$python/test/test_os.py=lib$python-testsuite
+	javac=default-jdk-headless perl git libaio-dev $lib/libjemalloc.so.2=libjemalloc2
+	$lib/libtcmalloc_minimal.so.4=libtcmalloc-minimal4 $lib/libmimalloc.so.2=libmimalloc2.0"
 demo='python3 python3-numpy python3-torch python3-pil dataset-fashion-mnist ca-certificates'
 bench='python3 fio rclone fuse3 curl node=nodejs npm=npm ca-certificates'
 
 is_there()
 {
 	case $1 in
+	/*=*) [ -e "${1%%=*}" ] ;;
 	*=*) command -v "${1%%=*}" >/dev/null ;;
 	*) dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null | grep -qx installed ;;
 	esac
@@ -52,6 +58,7 @@ for group in "$@"; do
 	case $group in
 	build) wanted="$wanted $build" ;;
 	check) wanted="$wanted $check" ;;
+	apps) wanted="$wanted $apps" ;;
 	demo) wanted="$wanted $demo" ;;
 	bench) wanted="$wanted $bench" ;;
 	*) echo "deps: no such group: $group" >&2 && exit 1 ;;

@@ -73,7 +73,7 @@ class Trees:
         elif read_only:
             command = [*READ_ONLY, root, *command]
         done = subprocess.run(command, cwd=scratch, env={**self.env, "OUT": scratch},
-                              stdin=options.pop("stdin", subprocess.DEVNULL), timeout=100,
+                              stdin=options.pop("stdin", subprocess.DEVNULL), timeout=options.pop("timeout", 100),
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
         said = done.stdout + b"--- stderr\n" + done.stderr
         said = said.replace(root.encode(), b"ROOT").replace(scratch.encode(), b"OUT")
@@ -87,9 +87,10 @@ class Trees:
 
 
 @contextlib.contextmanager
-def trees():
+def trees(make=make_tree):
+    """make(served) writes the tree as the container data."""
     with libblob.serve() as served, tempfile.TemporaryDirectory() as tmp:
-        make_tree(served)
+        make(served)
         # Another copy: what a test does to it, the mount must not see.
         local = os.path.join(tmp, "local")
         shutil.copytree(os.path.join(served.root, "data"), local)
