@@ -242,16 +242,8 @@ static void engine_fill_file(struct dz_engine *e, struct dz_ofile *f, uint32_t m
 			     const char *name, size_t len, const struct dz_attr *attr)
 {
 	const struct dz_mount *m = &e->cfg.mounts[mount];
-	char id[2 * DZ_NAME_MAX + DZ_ETAG_MAX + 16];
-	const char *slash = memrchr(name, '/', len);
-	size_t n = strlen(m->prefix), etag = strlen(attr->etag);
-	struct dz_key base;
+	struct dz_key base = dz_names_file_key(m->data_id, m->prefix, name, len, attr->etag);
 
-	memcpy(id, m->prefix, n);
-	memcpy(id + n, name, len);
-	id[n + len] = '\0';
-	memcpy(id + n + len + 1, attr->etag, etag);
-	base = dz_hash128(id, n + len + 1 + etag, m->data_id);
 	f->key_lo = base.lo;
 	f->key_hi = base.hi;
 	f->size = attr->size;
@@ -259,10 +251,7 @@ static void engine_fill_file(struct dz_engine *e, struct dz_ofile *f, uint32_t m
 	f->ino = attr->ino;
 	f->mode = attr->mode;
 	f->mount = e->rec[mount];
-	/* The data set: the container, and the first directory below the mount. */
-	f->group = (uint32_t)dz_hash64(
-		name, slash ? (size_t)((const char *)memchr(name, '/', len) - name) : 0,
-		m->data_id);
+	f->group = dz_names_group(m->data_id, name, len);
 	f->name_len = (uint32_t)len;
 	memcpy(f->etag, attr->etag, sizeof(f->etag));
 	memcpy(f->name, name, len);

@@ -83,6 +83,8 @@ void dz_fetch_end(struct fetch_job *job, int err)
 	*job->link = job->after;
 	if (job->after)
 		job->after->link = job->link;
+	if (job->req.flags & DZ_REQ_AHEAD)
+		dz_fetch_ahead_ended(f);
 	f->n_jobs--;
 	free(job);
 }
@@ -143,8 +145,7 @@ static void fetch_take(struct dz_fetcher *f, uint32_t idx)
 {
 	uint64_t word;
 
-	if (idx < f->seg->n_leases && fetch_is_ours(f, idx) &&
-	    dz_lease_claim(f->seg, idx, &word))
+	if (idx < f->seg->n_leases && fetch_is_ours(f, idx) && dz_lease_claim(f->seg, idx, &word))
 		fetch_start(f, idx, word);
 }
 
@@ -170,8 +171,7 @@ static void fetch_take_rung(struct dz_fetcher *f)
 void dz_fetcher_rescan(struct dz_fetcher *f)
 {
 	for (uint32_t i = 0; i < f->seg->n_leases; i++) {
-		uint64_t word =
-			atomic_load_explicit(&f->seg->leases[i].word, memory_order_acquire);
+		uint64_t word = atomic_load_explicit(&f->seg->leases[i].word, memory_order_acquire);
 
 		if (dz_lease_state(word) == DZ_LEASE_REQUESTED)
 			fetch_take(f, i);
@@ -216,9 +216,10 @@ int dz_fetcher_pump(struct dz_fetcher *f, int timeout_ms, int wake_fd, uint32_t 
 {
 	int ret;
 
-	if (only == DZ_NONE)
+	if (only == DZ_NONE) {
+		dz_fetch_ahead_run(f);
 		fetch_take_rung(f);
-	else
+	} else
 		fetch_take(f, only);
 	fetch_renew(f);
 	ret = dz_blob_pump(f->blob, timeout_ms, wake_fd);
@@ -228,10 +229,9 @@ int dz_fetcher_pump(struct dz_fetcher *f, int timeout_ms, int wake_fd, uint32_t 
 
 int dz_fetcher_open(struct dz_fetcher **out, const struct dz_fetch_options *opt)
 {
-	struct dz_blob_options bo = { .max_connections = 64,
-				      .budget_ms = 60000,
-				      .log = opt->log,
-				      .envp = opt->envp };
+	struct dz_blob_options bo = {
+		.max_connections = 64, .budget_ms = 60000, .log = opt->log, .envp = opt->envp
+	};
 	struct dz_fetcher *f = calloc(1, sizeof(*f));
 	int ret;
 
@@ -240,23 +240,30 @@ int dz_fetcher_open(struct dz_fetcher **out, const struct dz_fetch_options *opt)
 	f->opt = *opt;
 	f->seg = opt->seg;
 	ret = dz_blob_open(&f->blob, &bo);
-	if (ret == 0 && opt->has_writer_thread && opt->disk) {
+	if (ret < 0)
+		goto err_free;
+	if (opt->has_writer_thread)
+		ret = dz_fetch_ahead_open(f);
+	if (ret == 0 && opt->has_writer_thread && opt->disk)
 		ret = dz_fetch_writer_open(f);
-		if (ret < 0)
-			dz_blob_close(f->blob);
-	}
-	if (ret < 0) {
-		free(f);
-		return ret;
-	}
+	if (ret < 0)
+		goto err_blob;
 	*out = f;
 	return 0;
+
+err_blob:
+	dz_blob_close(f->blob);
+	dz_fetch_ahead_close(f);
+err_free:
+	free(f);
+	return ret;
 }
 
 void dz_fetcher_close(struct dz_fetcher *f)
 {
 	dz_blob_close(f->blob);
 	dz_fetch_writer_close(f);
+	dz_fetch_ahead_close(f);
 	free(f);
 }
 

@@ -273,6 +273,7 @@ void dz_fetch_data_start(struct fetch_job *job)
 		return;
 	}
 	job->block_len = (uint32_t)dz_min_u64(DZ_BLOCK_BYTES, job->req.blob_size - start);
+	dz_fetch_ahead_demand(job);
 	ret = data_get_slot(job);
 	if (ret == -EALREADY || ret == -EAGAIN)
 		dz_fetch_end(job, ret == -EAGAIN ? ret : 0);

@@ -36,6 +36,7 @@ struct dz_fetcher {
 	struct dz_seg *seg;
 	struct dz_blob *blob;
 	struct fetch_writer *writer; /* the agent's disk thread; NULL inline */
+	struct fetch_ahead *ahead;   /* of the agent; NULL inline */
 	struct fetch_job *jobs;
 	uint32_t n_jobs;
 	uint64_t renewed_ms; /* when the deadlines of their leases were last pushed back */
@@ -50,6 +51,16 @@ int dz_fetch_submit(struct fetch_job *job);
 
 void dz_fetch_data_start(struct fetch_job *job);
 void dz_fetch_names_start(struct fetch_job *job);
+
+/* small blobs before they are asked for (fetch_ahead.c) */
+int dz_fetch_ahead_open(struct dz_fetcher *f);
+void dz_fetch_ahead_close(struct dz_fetcher *f);
+/* A program waited for this small blob. */
+void dz_fetch_ahead_demand(struct fetch_job *job);
+/* One of ours has ended. */
+void dz_fetch_ahead_ended(struct dz_fetcher *f);
+/* Asks for more, as far as what was waited for justifies it. */
+void dz_fetch_ahead_run(struct dz_fetcher *f);
 
 /* disk writes (fetch_write.c) */
 int dz_fetch_writer_open(struct dz_fetcher *f);

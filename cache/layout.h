@@ -205,6 +205,7 @@ struct dz_request {
 _Static_assert(sizeof(struct dz_request) == 2048, "a request is 2 KiB");
 #define DZ_REQ_PREFETCH 1u /* nobody waits */
 #define DZ_REQ_SMALL	2u /* a lone random read: fetch only what is wanted */
+#define DZ_REQ_AHEAD	8u /* the fetcher's own: a small blob that the job has not asked for */
 #define DZ_REQ_LONG	4u /* set by the fetcher: a listing of more than one page */
 
 enum dz_file_state { DZ_FILE_FREE, DZ_FILE_OPENING, DZ_FILE_OPEN };

@@ -20,10 +20,10 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 
-#define KEY_DIR	  0x6469722eull
-#define KEY_ATTR  0x61747472ull
-#define KEY_INO	  0x696e6f00ull
-#define TRIES	  4
+#define KEY_DIR	 0x6469722eull
+#define KEY_ATTR 0x61747472ull
+#define KEY_INO	 0x696e6f00ull
+#define TRIES	 4
 
 static struct dz_key name_key(uint64_t rec_id, const char *name, size_t len, uint64_t what)
 {
@@ -87,7 +87,8 @@ static bool name_view_holds(const struct dz_seg *seg, const struct name_view *v)
 	/* Keeps the reads above from sinking below the check; pairs with the
 	 * release fence of an evictor before it stores new data. */
 	atomic_thread_fence(memory_order_acquire);
-	return atomic_load_explicit(&dz_dram_slot(seg, v->slot)->ctl, memory_order_relaxed) == v->ctl;
+	return atomic_load_explicit(&dz_dram_slot(seg, v->slot)->ctl, memory_order_relaxed) ==
+	       v->ctl;
 }
 
 /* 1 found, 0 the directory does not have it, -EAGAIN changed under us, -ENOENT unknown. */
@@ -297,6 +298,77 @@ int dz_names_copy(const struct dz_seg *seg, uint64_t rec_id, const char *dir, si
 	return ret == -EAGAIN || ret == -ENOBUFS ? -ENOENT : ret;
 }
 
+static int name_next_in(const struct name_view *v, const struct dz_dir_head *head,
+			struct dz_names_cursor *at, char *name, struct dz_attr *attr)
+{
+	const struct dz_dir_entry *e = dz_dir_block_next(v->bytes, head, &at->at);
+	size_t len = e ? e->name_len : 0;
+
+	if (!e)
+		return 0;
+	if (len > 255)
+		return -EAGAIN;
+	memcpy(name, e->text, len);
+	name[len] = '\0';
+	return dz_dir_block_find(v->bytes, head, name, len, dz_dir_hash(name, len), attr) == 1
+		       ? 1
+		       : -EAGAIN;
+}
+
+int dz_names_next(const struct dz_seg *seg, uint64_t rec_id, const char *dir, size_t len,
+		  struct dz_names_cursor *at, char *name, struct dz_attr *attr)
+{
+	struct dz_key key = dz_names_dir_key(rec_id, dir, len);
+
+	for (int tries = 0; tries < TRIES;) {
+		struct dz_names_cursor before = *at;
+		struct dz_dir_head head;
+		struct name_view v;
+		int ret;
+
+		if (!name_view_get(seg, dir_block_key(key, at->listing, at->blk), &v))
+			return -ENOENT;
+		if (!dz_dir_head_read(v.bytes, v.len, &head))
+			return -ENOENT;
+		if (at->listing && head.listing != at->listing)
+			return -ESTALE;
+		ret = name_next_in(&v, &head, at, name, attr);
+		if (!name_view_holds(seg, &v) || ret < 0) {
+			*at = before;
+			tries++;
+			continue;
+		}
+		at->listing = head.listing;
+		if (ret == 1 || at->blk + 1 >= head.n_blocks)
+			return ret;
+		at->blk++;
+		at->at = 0;
+	}
+	return -ENOENT;
+}
+
+struct dz_key dz_names_file_key(uint64_t data_id, const char *prefix, const char *name, size_t len,
+				const char *etag)
+{
+	char id[2 * DZ_NAME_MAX + DZ_ETAG_MAX + 16];
+	size_t n = strnlen(prefix, DZ_NAME_MAX), e = strnlen(etag, DZ_ETAG_MAX - 1);
+
+	if (len > DZ_NAME_MAX)
+		len = DZ_NAME_MAX;
+	memcpy(id, prefix, n);
+	memcpy(id + n, name, len);
+	id[n + len] = '\0';
+	memcpy(id + n + len + 1, etag, e);
+	return dz_hash128(id, n + len + 1 + e, data_id);
+}
+
+uint32_t dz_names_group(uint64_t data_id, const char *name, size_t len)
+{
+	const char *slash = memchr(name, '/', len);
+
+	return (uint32_t)dz_hash64(name, slash ? (size_t)(slash - name) : 0, data_id);
+}
+
 static void name_drop_key(struct dz_seg *seg, struct dz_key key)
 {
 	uint64_t ctl;
@@ -317,7 +389,7 @@ void dz_names_forget(struct dz_seg *seg, uint64_t rec_id, const char *name, size
 
 /* One block into a slot of its own; replaces what has the key. */
 static int name_put_slot(struct dz_seg *seg, struct dz_key key, enum dz_kind kind,
-			  const uint8_t *bytes, uint32_t len)
+			 const uint8_t *bytes, uint32_t len)
 {
 	uint64_t ctl, old_ctl, ready;
 	uint32_t n = dz_slot_alloc(seg, DZ_TIER_DRAM, len, seg->member, &ctl), old;
@@ -447,9 +519,9 @@ int dz_names_put_attr(struct dz_seg *seg, uint64_t rec_id, const char *name, siz
 	uint64_t buf[(DZ_NAME_MAX + DZ_ETAG_MAX + 512) / 8];
 	struct dz_dir_head head = { .n_blocks = 1, .listing = 1, .total = in ? 1 : 0 };
 	uint32_t zero = 0;
-	uint32_t bytes = dz_dir_block_build((uint8_t *)buf, sizeof(buf), &head, rec_id, name,
-					    slash ? (size_t)(slash - name) : 0, in, &zero,
-					    in ? 1 : 0);
+	uint32_t bytes =
+		dz_dir_block_build((uint8_t *)buf, sizeof(buf), &head, rec_id, name,
+				   slash ? (size_t)(slash - name) : 0, in, &zero, in ? 1 : 0);
 
 	if (!bytes)
 		return -ENOSPC;

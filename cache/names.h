@@ -50,6 +50,23 @@ int dz_names_dir_info(const struct dz_seg *seg, uint64_t rec_id, const char *dir
 /* Copies all entries; -ENOENT not listed (or partly evicted), -ENOMEM. */
 int dz_names_copy(const struct dz_seg *seg, uint64_t rec_id, const char *dir, size_t len,
 		  struct dz_listing *out);
+/* Where a walk through a listing is; all zero: at its start. */
+struct dz_names_cursor {
+	uint64_t listing;
+	uint32_t blk, at;
+};
+/*
+ * The next entry, one copy at a time: its name (`name` has 256 bytes) and
+ * attributes.  1 there is one, 0 the end, -ENOENT not listed any more,
+ * -ESTALE another listing has taken its place.
+ */
+int dz_names_next(const struct dz_seg *seg, uint64_t rec_id, const char *dir, size_t len,
+		  struct dz_names_cursor *at, char *name, struct dz_attr *attr);
+/* Base of the keys of a blob's blocks; `prefix` is the mount's. */
+struct dz_key dz_names_file_key(uint64_t data_id, const char *prefix, const char *name, size_t len,
+				const char *etag);
+/* The data set that a name belongs to: the container and the first directory. */
+uint32_t dz_names_group(uint64_t data_id, const char *name, size_t len);
 /* Drops what is known. */
 void dz_names_forget(struct dz_seg *seg, uint64_t rec_id, const char *name, size_t len);
 
