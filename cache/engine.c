@@ -259,6 +259,7 @@ static void engine_fill_file(struct dz_engine *e, struct dz_ofile *f, uint32_t m
 	atomic_store_explicit(&f->pos, 0, memory_order_relaxed);
 	atomic_store_explicit(&f->handover_ms, 0, memory_order_relaxed);
 	atomic_store_explicit(&f->next_off, 0, memory_order_relaxed);
+	atomic_store_explicit(&f->streak, 0, memory_order_relaxed);
 	atomic_store_explicit(&f->window, 0, memory_order_relaxed);
 	atomic_store_explicit(&f->ahead, 0, memory_order_relaxed);
 	atomic_store_explicit(&f->last_blk, 0, memory_order_relaxed);

@@ -236,7 +236,7 @@ struct dz_ofile {
 	_Atomic uint64_t ahead;	   /* first block not yet asked for */
 	_Atomic uint64_t last_blk; /* that a reader entered */
 	uint32_t name_len;
-	uint32_t pad0;
+	_Atomic uint32_t streak; /* small misses in a row that followed one another */
 	char etag[DZ_ETAG_MAX];
 	char name[DZ_NAME_MAX + 8]; /* below the mount */
 	uint8_t pad[1280 - 128 - DZ_ETAG_MAX - DZ_NAME_MAX - 8];

@@ -19,11 +19,10 @@
 #include <fcntl.h>
 #include <string.h>
 
-#define BLOCK_MASK   (DZ_BLOCK_BYTES - 1)
-#define READ_MAX     0x7ffff000u
-#define ALL_PIECES   0xffffu
-#define WINDOW_MAX   32u
-#define SMALL_PIECES 2u
+#define BLOCK_MASK (DZ_BLOCK_BYTES - 1)
+#define READ_MAX   0x7ffff000u
+#define ALL_PIECES 0xffffu
+#define WINDOW_MAX 32u
 
 uint32_t dz_pieces(uint32_t off, size_t n)
 {
@@ -150,27 +149,42 @@ static void read_advance(struct dz_engine *e, struct dz_ofile *f, uint64_t blk)
 	dz_read_prefetch(e, f, ahead, blk + window);
 }
 
-/* Pieces to fetch for a miss at `off` of n bytes: just those, or all of the block. */
-static uint32_t read_want(struct dz_ofile *f, uint64_t blk, uint32_t off, size_t n, uint32_t *flags)
+/* Does a miss at byte `at` follow the last one?  Then the streak grows. */
+static uint32_t read_streak(struct dz_ofile *f, uint64_t at)
 {
 	uint64_t next = atomic_load_explicit(&f->next_off, memory_order_relaxed);
+	uint32_t streak = 0;
+
+	if (next && at + DZ_PIECE_BYTES >= next && at <= next + DZ_PIECE_BYTES)
+		streak = atomic_load_explicit(&f->streak, memory_order_relaxed) + 1;
+	atomic_store_explicit(&f->streak, streak, memory_order_relaxed);
+	return streak;
+}
+
+/*
+ * Pieces to fetch for a miss at `off` of n bytes: just those and their neighbour,
+ * four when it is the second in a row, all of the block from the third on.
+ */
+static uint32_t read_want(struct dz_ofile *f, uint64_t blk, uint32_t off, size_t n, uint32_t *flags)
+{
 	uint32_t advice = atomic_load_explicit(&f->advice, memory_order_relaxed);
-	uint64_t at = blk * DZ_BLOCK_BYTES + off, end;
-	uint32_t mask = dz_pieces(off, n);
-	bool is_next = next && at >= next - dz_min_u64(next, DZ_PIECE_BYTES) &&
-		       at <= next + DZ_PIECE_BYTES;
+	uint32_t mask = dz_pieces(off, n), streak;
 
 	*flags = 0;
-	if (advice != POSIX_FADV_RANDOM &&
-	    (is_next || f->size <= DZ_BLOCK_BYTES || n >= 4 * DZ_PIECE_BYTES ||
-	     advice == POSIX_FADV_SEQUENTIAL))
+	if (f->size <= DZ_BLOCK_BYTES || n >= 4 * DZ_PIECE_BYTES || advice == POSIX_FADV_SEQUENTIAL)
 		return read_all(f, blk);
-	for (uint32_t i = 1; i < SMALL_PIECES; i++)
-		mask |= mask << 1;
+	streak = read_streak(f, blk * DZ_BLOCK_BYTES + off);
+	if (streak > 1 && advice != POSIX_FADV_RANDOM)
+		return read_all(f, blk);
+	mask |= mask << 1;
+	if (streak == 1)
+		mask |= mask << 2;
 	mask &= read_all(f, blk);
 	*flags = DZ_REQ_SMALL;
-	end = blk * DZ_BLOCK_BYTES + (32 - (uint64_t)__builtin_clz(mask)) * DZ_PIECE_BYTES;
-	atomic_store_explicit(&f->next_off, end, memory_order_relaxed);
+	atomic_store_explicit(&f->next_off,
+			      blk * DZ_BLOCK_BYTES +
+				      (32 - (uint64_t)__builtin_clz(mask)) * DZ_PIECE_BYTES,
+			      memory_order_relaxed);
 	return mask;
 }
 
