@@ -34,11 +34,11 @@ static uint64_t load(const _Atomic uint64_t *counter)
 static void add_stripe(struct dz_totals *t, const struct dz_stats *s)
 {
 	t->calls += load(&s->calls);
-	t->bytes += load(&s->bytes);
 	t->errors += load(&s->errors);
 	for (int i = 0; i < DZ_TIERS; i++) {
 		t->hits[i] += load(&s->hits[i]);
 		t->hit_bytes[i] += load(&s->hit_bytes[i]);
+		t->bytes += load(&s->hit_bytes[i]);
 	}
 	t->misses += load(&s->misses);
 	t->wait_ns += load(&s->wait_ns);
@@ -48,7 +48,6 @@ static void add_stripe(struct dz_totals *t, const struct dz_stats *s)
 	t->origin_errors += load(&s->origin_errors);
 	t->origin_retries += load(&s->origin_retries);
 	t->origin_connections += load(&s->origin_connections);
-	t->evictions += load(&s->evictions);
 	t->crc_errors += load(&s->crc_errors);
 	t->disk_writes += load(&s->disk_writes);
 	t->disk_write_bytes += load(&s->disk_write_bytes);
@@ -69,6 +68,7 @@ static void read_segment(struct dz_totals *t, const struct dz_seg *seg)
 		add_stripe(t, &seg->stats[i]);
 	for (uint32_t i = 0; i < seg->n_members; i++)
 		t->members += dz_member_is_alive(seg, i);
+	t->evictions = load(&h->evictions);
 	t->dram_used = load(&h->dram_used);
 	t->dram_size = seg->dram_bytes;
 	t->disk_used = load(&h->disk_used);
