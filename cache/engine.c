@@ -134,6 +134,11 @@ static int engine_attach(struct dz_engine *e)
 			"cache %s: its tables are full: this process reads straight from Blob",
 			e->seg.dir);
 	dz_seg_close(&e->seg);
+	if ((ret == -EROFS || ret == -EACCES) &&
+	    dz_seg_open_read_only(&e->shared, &e->cfg, &e->log) == 0)
+		dz_info(&e->log,
+			"cache %s: can only be read here: what is not in it is fetched privately",
+			e->shared.dir);
 	atomic_store_explicit(&e->is_inline, 1, memory_order_relaxed);
 	ret = dz_seg_open_private(&e->seg, &e->log, PRIVATE_BYTES);
 	if (ret == 0)
@@ -186,6 +191,8 @@ void dz_engine_close(struct dz_engine *e)
 	if (!dz_map_is_used(e))
 		dz_member_leave(&e->seg);
 	dz_seg_close(&e->seg);
+	if (e->shared.hdr)
+		dz_seg_close(&e->shared);
 	dz_sys_munmap(e, sizeof(*e));
 }
 

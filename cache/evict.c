@@ -344,6 +344,9 @@ void dz_evict_touch(const struct dz_seg *seg, enum dz_tier tier, uint32_t slot)
 	_Atomic uint16_t *word;
 	uint16_t w;
 
+	if (seg->is_read_only)
+		return;
+
 	touch_group(seg, atomic_load_explicit(&s->group, memory_order_relaxed), tick, period);
 	last = atomic_load_explicit(&s->tick, memory_order_relaxed);
 	if (last != 0 && tick - last < period)

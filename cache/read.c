@@ -243,6 +243,9 @@ ssize_t dz_read_at(struct dz_engine *e, struct dz_ofile *f, void *buf, size_t le
 		ssize_t got = (ssize_t)dz_dram_copy(&e->seg, read_key(f, blk), in, n,
 						    (uint8_t *)buf + done);
 
+		if (!got && e->shared.hdr)
+			got = (ssize_t)dz_dram_copy(&e->shared, read_key(f, blk), in, n,
+						    (uint8_t *)buf + done);
 		if (!got) {
 			since = dz_now_ns();
 			got = read_slow(e, f, blk, in, n, len - done, (uint8_t *)buf + done, &tier);

@@ -28,8 +28,7 @@ static bool name_is_fresh(const struct dz_engine *e, uint64_t stamp_ms, uint64_t
 /* Old, or three quarters old: a listing is asked for so that nobody need wait. */
 static bool name_wants_refresh(const struct dz_engine *e, uint64_t stamp_ms)
 {
-	return e->cfg.ttl_ms != DZ_TTL_FOREVER &&
-	       stamp_ms + e->cfg.ttl_ms * 3 / 4 < dz_now_ms();
+	return e->cfg.ttl_ms != DZ_TTL_FOREVER && stamp_ms + e->cfg.ttl_ms * 3 / 4 < dz_now_ms();
 }
 
 static size_t name_dir_len(const char *name, size_t len)
@@ -110,6 +109,8 @@ int dz_name_resolve(struct dz_engine *e, uint32_t mount, const char *name, size_
 		int ret;
 
 		dz_names_find(&e->seg, rec_id, name, len, &n);
+		if (n.state == DZ_NAME_UNKNOWN && e->shared.hdr)
+			dz_names_find(&e->shared, rec_id, name, len, &n);
 		if (name_will_do(e, &n, strict)) {
 			if (name_wants_refresh(e, n.stamp_ms) && n.listed)
 				dz_miss_name(e, mount, DZ_KIND_DIR, name, name_dir_len(name, len),

@@ -16,6 +16,7 @@
 #include "cache/segment.h"
 
 #include "cache/disk.h"
+#include "cache/sizes.h"
 #include "cache/sys.h"
 
 #include <errno.h>
@@ -24,13 +25,11 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <sys/statfs.h>
 #include <unistd.h>
 
-#define SEG_MIN_BYTES	(24 * DZ_MIB)
-#define SEG_MAX_DEFAULT (64 * DZ_GIB)
-#define GROW_SLABS	32u
-#define GROW_RETRY_MS	10000
+#define SEG_MIN_BYTES (24 * DZ_MIB)
+#define GROW_SLABS    32u
+#define GROW_RETRY_MS 10000
 
 /* Any change of a size or an offset changes this: two builds refuse to share. */
 static uint64_t seg_abi_hash(void)
@@ -129,8 +128,8 @@ static void seg_offsets(struct dz_seg_header *h)
 	uint64_t pending_words = dz_div_up(h->n_leases, 64);
 
 	h->off_members = seg_place(&end, h->n_members * sizeof(struct dz_member));
-	h->off_stats = seg_place(&end,
-				 (uint64_t)h->n_members * DZ_STAT_STRIPES * sizeof(struct dz_stats));
+	h->off_stats =
+		seg_place(&end, (uint64_t)h->n_members * DZ_STAT_STRIPES * sizeof(struct dz_stats));
 	h->off_held = seg_place(&end, h->n_members * held_words * 8);
 	h->off_mounts = seg_place(&end, h->n_mounts * sizeof(struct dz_mount_rec));
 	h->off_agents = seg_place(&end, h->n_agents * sizeof(struct dz_agent_rec));
@@ -292,14 +291,13 @@ static int seg_open_high(int dir_fd, const char *name, int flags)
 
 static int seg_map(struct dz_seg *seg, int meta_fd, const struct dz_seg_header *h)
 {
+	int prot = PROT_READ | (seg->is_read_only ? 0 : PROT_WRITE);
 	void *meta, *dram;
-	int ret = dz_sys_mmap(&meta, NULL, h->meta_bytes, PROT_READ | PROT_WRITE, MAP_SHARED,
-			      meta_fd, 0);
+	int ret = dz_sys_mmap(&meta, NULL, h->meta_bytes, prot, MAP_SHARED, meta_fd, 0);
 
 	if (ret < 0)
 		return ret;
-	ret = dz_sys_mmap(&dram, NULL, h->dram_bytes, PROT_READ | PROT_WRITE, MAP_SHARED,
-			  seg->dram_fd, 0);
+	ret = dz_sys_mmap(&dram, NULL, h->dram_bytes, prot, MAP_SHARED, seg->dram_fd, 0);
 	if (ret < 0) {
 		dz_sys_munmap(meta, h->meta_bytes);
 		return ret;
@@ -336,11 +334,11 @@ static bool seg_is_named(const struct dz_seg *seg, int meta_fd)
 }
 
 /* -ENOENT: nothing to attach to, make it. */
-static int seg_attach(struct dz_seg *seg)
+static int seg_attach(struct dz_seg *seg, int mode)
 {
 	struct dz_seg_header h;
 	struct stat st;
-	int ret, fd = dz_sys_openat(seg->dir_fd, "meta", O_RDWR | O_CLOEXEC, 0);
+	int ret, fd = dz_sys_openat(seg->dir_fd, "meta", mode | O_CLOEXEC, 0);
 
 	if (fd < 0)
 		return fd;
@@ -351,7 +349,8 @@ static int seg_attach(struct dz_seg *seg)
 		ret = seg_check(&h, (uint64_t)st.st_size);
 	if (ret < 0)
 		goto out;
-	seg->dram_fd = seg_open_high(seg->dir_fd, "dram", O_RDWR);
+	seg->is_read_only = mode == O_RDONLY;
+	seg->dram_fd = seg_open_high(seg->dir_fd, "dram", mode);
 	ret = seg->dram_fd;
 	if (ret < 0)
 		goto out;
@@ -407,8 +406,7 @@ static int seg_build(struct dz_seg *seg, struct dz_seg_header *h)
 	struct stat st;
 
 	dz_sys_unlinkat(seg->dir_fd, "meta", 0);
-	dram_fd = seg_make_file(seg->dir_fd, "dram.new", h->dram_bytes,
-				(uint64_t)backed * DZ_MIB);
+	dram_fd = seg_make_file(seg->dir_fd, "dram.new", h->dram_bytes, (uint64_t)backed * DZ_MIB);
 	if (dram_fd < 0)
 		return dram_fd;
 	ret = dz_sys_fstat(dram_fd, &st);
@@ -436,56 +434,6 @@ static int seg_build(struct dz_seg *seg, struct dz_seg_header *h)
 err_dram:
 	dz_sys_unlinkat(seg->dir_fd, "dram.new", 0);
 	return ret;
-}
-
-static uint64_t seg_number_in(const char *path, const char *label)
-{
-	char buf[4096];
-	const char *p = buf;
-	uint64_t n = 0;
-	ssize_t got;
-	int fd = dz_sys_open(path, O_RDONLY | O_CLOEXEC, 0);
-
-	if (fd < 0)
-		return 0;
-	got = dz_sys_read(fd, buf, sizeof(buf) - 1);
-	dz_sys_close(fd);
-	if (got <= 0)
-		return 0;
-	buf[got] = '\0';
-	if (label)
-		p = strstr(buf, label);
-	if (!p)
-		return 0;
-	p += label ? strlen(label) : 0;
-	while (*p == ' ')
-		p++;
-	for (; *p >= '0' && *p <= '9' && n < UINT64_MAX / 16; p++)
-		n = n * 10 + (uint64_t)(*p - '0');
-	return n;
-}
-
-static uint64_t seg_free_bytes(const char *dir)
-{
-	struct statfs fs;
-
-	if (dz_sys_2(SYS_statfs, dir, &fs) < 0)
-		return 0;
-	return (uint64_t)fs.f_bavail * (uint64_t)fs.f_bsize;
-}
-
-/* A quarter of the memory that is free, within the cgroup's limit. */
-static uint64_t seg_default_dram(void)
-{
-	uint64_t free_bytes = seg_number_in("/proc/meminfo", "MemAvailable:") * DZ_KIB;
-	uint64_t v2 = seg_number_in("/sys/fs/cgroup/memory.max", NULL);
-	uint64_t v1 = seg_number_in("/sys/fs/cgroup/memory/memory.limit_in_bytes", NULL);
-
-	if (v2)
-		free_bytes = dz_min_u64(free_bytes, v2);
-	if (v1)
-		free_bytes = dz_min_u64(free_bytes, v1);
-	return dz_min_u64(dz_max_u64(free_bytes / 4, 64 * DZ_MIB), SEG_MAX_DEFAULT);
 }
 
 /* mkdir -p; an existing directory is fine. */
@@ -554,7 +502,7 @@ static int seg_lock_create(const struct dz_seg *seg)
 /* Room for `wanted` in this directory's file system, leaving an eighth of it free. */
 static uint64_t seg_fit(const struct dz_seg *seg, uint64_t wanted)
 {
-	uint64_t free_bytes = seg_free_bytes(seg->dir);
+	uint64_t free_bytes = dz_free_bytes(seg->dir);
 
 	return dz_min_u64(wanted, free_bytes - free_bytes / 8);
 }
@@ -562,7 +510,7 @@ static uint64_t seg_fit(const struct dz_seg *seg, uint64_t wanted)
 static int seg_create(struct dz_seg *seg, const struct dz_config *cfg, const struct dz_log *log)
 {
 	struct dz_seg_header h;
-	uint64_t wanted = cfg->dram_bytes ? cfg->dram_bytes : seg_default_dram();
+	uint64_t wanted = cfg->dram_bytes ? cfg->dram_bytes : dz_default_dram();
 	uint64_t budget = seg_fit(seg, wanted);
 
 	if (budget < dz_min_u64(wanted, SEG_MIN_BYTES) ||
@@ -586,18 +534,18 @@ static int seg_open_at(struct dz_seg *seg, const char *base, const struct dz_con
 	seg->dir_fd = seg->lock_fd = seg->dram_fd = -1;
 	ret = seg_open_dir(seg, base);
 	if (ret == 0)
-		ret = seg_attach(seg);
+		ret = seg_attach(seg, O_RDWR);
 	if (ret != -ENOENT)
 		goto out;
 	lock = seg_lock_create(seg);
 	ret = lock;
 	if (lock < 0)
 		goto out;
-	ret = seg_attach(seg);
+	ret = seg_attach(seg, O_RDWR);
 	if (ret == -ENOENT) {
 		ret = seg_create(seg, cfg, log);
 		if (ret == 0)
-			ret = seg_attach(seg);
+			ret = seg_attach(seg, O_RDWR);
 		seg->is_new = ret == 0;
 	}
 	dz_sys_close(lock);
@@ -624,6 +572,9 @@ int dz_seg_open(struct dz_seg *seg, const struct dz_config *cfg, const struct dz
 			 seg->dir, DZ_LAYOUT_MAJOR, DZ_LAYOUT_MINOR);
 		return ret;
 	}
+	/* Mounted read-only on purpose: the caller reads what others put there. */
+	if (ret == -EROFS)
+		return ret;
 	int first = ret;
 
 	ret = seg_open_at(seg, cfg->cache_dir, cfg, log);
@@ -635,9 +586,40 @@ int dz_seg_open(struct dz_seg *seg, const struct dz_config *cfg, const struct dz
 				cfg->shm_dir, dz_strerror(first), cfg->cache_dir);
 		return 0;
 	}
-	dz_error(log, "shared memory %s: %s, and cache directory %s: %s: running without a shared "
-		      "cache; set DELTAZERO_SHM_DIR to a writable directory",
+	dz_error(log,
+		 "shared memory %s: %s, and cache directory %s: %s: running without a shared "
+		 "cache; set DELTAZERO_SHM_DIR to a writable directory",
 		 cfg->shm_dir, dz_strerror(first), cfg->cache_dir, dz_strerror(ret));
+	return ret;
+}
+
+int dz_seg_open_read_only(struct dz_seg *seg, const struct dz_config *cfg, const struct dz_log *log)
+{
+	struct stat st;
+	int ret, n;
+
+	memset(seg, 0, sizeof(*seg));
+	seg->member = DZ_NONE;
+	seg->log = log;
+	seg->dir_fd = seg->lock_fd = seg->dram_fd = -1;
+	n = snprintf(seg->dir, sizeof(seg->dir), "%s/deltazero.%u.%d", cfg->shm_dir,
+		     (unsigned int)geteuid(), DZ_LAYOUT_MAJOR);
+	if (n < 0 || (size_t)n >= sizeof(seg->dir))
+		return -ENAMETOOLONG;
+	ret = dz_sys_open(seg->dir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
+	if (ret < 0)
+		return ret;
+	seg->dir_fd = seg_high_fd(ret);
+	ret = dz_sys_fstat(seg->dir_fd, &st);
+	if (ret == 0 && (st.st_uid != geteuid() || (st.st_mode & 077)))
+		ret = -EPERM;
+	if (ret == 0)
+		ret = seg_attach(seg, O_RDONLY);
+	/* Nothing is opened below it later on. */
+	dz_sys_close(seg->dir_fd);
+	seg->dir_fd = -1;
+	if (ret < 0)
+		seg_close_fds(seg);
 	return ret;
 }
 
@@ -700,8 +682,7 @@ bool dz_seg_grow(const struct dz_seg *seg)
 		return false;
 	to = (uint32_t)dz_min_u64(from + GROW_SLABS, seg->n_dram_slabs);
 	if (dz_sys_fallocate(seg->dram_fd, 0, from * DZ_MIB, (to - from) * DZ_MIB) < 0) {
-		atomic_store_explicit(&h->dram_stuck_ms, now + GROW_RETRY_MS,
-				      memory_order_relaxed);
+		atomic_store_explicit(&h->dram_stuck_ms, now + GROW_RETRY_MS, memory_order_relaxed);
 		return false;
 	}
 	/* Two that grow at once have allocated the same; one of them says so. */

@@ -48,8 +48,9 @@ struct dz_seg {
 	void (*on_dead)(struct dz_seg *seg, uint32_t member);
 	void *disk;
 	_Atomic uint32_t is_sweeping; /* a thread of ours recovers the dead */
-	bool is_private; /* anonymous memory: no other process but our children */
-	bool is_new;	 /* we created it: the journals want replaying */
+	bool is_private;	      /* anonymous memory: no other process but our children */
+	bool is_read_only;	      /* mapped so: nothing may be counted or noted in it */
+	bool is_new;		      /* we created it: the journals want replaying */
 	char dir[DZ_PATH_MAX];
 };
 
@@ -60,6 +61,12 @@ struct dz_seg {
  * -EACCES, -EROFS...  Nothing is left behind on error.
  */
 int dz_seg_open(struct dz_seg *seg, const struct dz_config *cfg, const struct dz_log *log);
+/*
+ * Only to read from, where it cannot be written (a container that mounts it read-only): lookups and
+ * copies work, nothing else does.  -errno without a log line.
+ */
+int dz_seg_open_read_only(struct dz_seg *seg, const struct dz_config *cfg,
+			  const struct dz_log *log);
 /* A segment in anonymous shared memory, for when dz_seg_open() cannot: small, no disk tier. */
 int dz_seg_open_private(struct dz_seg *seg, const struct dz_log *log, uint64_t dram_bytes);
 void dz_seg_close(struct dz_seg *seg);
