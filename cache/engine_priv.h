@@ -68,8 +68,9 @@ void dz_read_prefetch(struct dz_engine *e, const struct dz_ofile *f, uint64_t fi
 
 /*
  * Waits until pieces `mask` of block `blk` are in DRAM (0), or the block is on
- * disk (1), or -errno with one log line.
+ * disk (1; not with DZ_MISS_FETCH among the flags), or -errno with one log line.
  */
+#define DZ_MISS_FETCH 0x80000000u /* the disk's copy cannot be had: ask Blob */
 int dz_miss_wait(struct dz_engine *e, const struct dz_ofile *f, uint64_t blk, uint32_t mask,
 		 uint32_t want, uint32_t flags);
 /* Starts fetching; nobody waits. */

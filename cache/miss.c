@@ -194,7 +194,7 @@ static bool miss_on_disk(const struct dz_engine *e, struct dz_key key)
 {
 	uint64_t ctl;
 
-	return e->disk && dz_index_find(&e->seg, key, DZ_TIER_DISK, &ctl) != DZ_NONE;
+	return dz_disk_is_on(e->disk) && dz_index_find(&e->seg, key, DZ_TIER_DISK, &ctl) != DZ_NONE;
 }
 
 int dz_miss_wait(struct dz_engine *e, const struct dz_ofile *f, uint64_t blk, uint32_t mask,
@@ -205,13 +205,13 @@ int dz_miss_wait(struct dz_engine *e, const struct dz_ofile *f, uint64_t blk, ui
 	uint64_t busy_ms;
 	int ret;
 
-	miss_block(&m, e, f, blk, want | mask, flags);
+	miss_block(&m, e, f, blk, want | mask, flags & ~DZ_MISS_FETCH);
 	busy_ms = m.since_ms + BUSY_MS;
 	m.awaited = mask;
 	for (int tries = 0; tries < 64; tries++) {
 		if (dz_dram_has(&e->seg, m.key, mask))
 			return 0;
-		if (miss_on_disk(e, m.key))
+		if (!(flags & DZ_MISS_FETCH) && miss_on_disk(e, m.key))
 			return 1;
 		ret = miss_ask(&m, &ref);
 		for (ret = ret < 0 ? ret : 1; ret == 1;) {

@@ -23,6 +23,8 @@
 #define READ_MAX   0x7ffff000u
 #define ALL_PIECES 0xffffu
 #define WINDOW_MAX 32u
+/* Looks at a block that lies on the disk but cannot be read from there. */
+#define DISK_TRIES 4
 
 uint32_t dz_pieces(uint32_t off, size_t n)
 {
@@ -101,7 +103,8 @@ static bool read_is_cached(const struct dz_engine *e, const struct dz_ofile *f, 
 	uint64_t ctl;
 
 	return dz_dram_has(&e->seg, key, read_all(f, blk)) ||
-	       (e->disk && dz_index_find(&e->seg, key, DZ_TIER_DISK, &ctl) != DZ_NONE);
+	       (dz_disk_is_on(e->disk) &&
+		dz_index_find(&e->seg, key, DZ_TIER_DISK, &ctl) != DZ_NONE);
 }
 
 void dz_read_prefetch(struct dz_engine *e, const struct dz_ofile *f, uint64_t first, uint64_t last)
@@ -205,6 +208,8 @@ static ssize_t read_slow(struct dz_engine *e, struct dz_ofile *f, uint64_t blk, 
 			return got;
 		*tier = DZ_TIER_BLOB;
 		want = read_want(f, blk, off, n, &flags);
+		if (i >= DISK_TRIES)
+			flags |= DZ_MISS_FETCH;
 		if (last > blk)
 			dz_read_prefetch(e, f, blk + 1, dz_min_u64(last, blk + WINDOW_MAX));
 		ret = dz_miss_wait(e, f, blk, dz_pieces(off, n), want, flags);

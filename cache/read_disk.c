@@ -147,7 +147,7 @@ int dz_disk_bring(struct dz_engine *e, const struct dz_ofile *f, uint64_t blk)
 	uint32_t slot;
 	int ret;
 
-	if (!e->disk)
+	if (!dz_disk_is_on(e->disk))
 		return -ENOENT;
 	slot = dz_index_find(&e->seg, run_key(f, blk), DZ_TIER_DISK, &ctl);
 	if (slot == DZ_NONE || dz_ctl_state(ctl) != DZ_SLOT_READY)
@@ -248,7 +248,7 @@ ssize_t dz_read_disk(struct dz_engine *e, struct dz_ofile *f, uint64_t blk, uint
 	ssize_t got;
 	uint32_t slot;
 
-	if (!e->disk)
+	if (!dz_disk_is_on(e->disk))
 		return 0;
 	slot = dz_index_find(&e->seg, run_key(f, blk), DZ_TIER_DISK, &ctl);
 	if (slot == DZ_NONE || dz_ctl_state(ctl) != DZ_SLOT_READY)
