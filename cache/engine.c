@@ -10,6 +10,7 @@
  */
 #include "cache/engine_priv.h"
 #include "cache/sys.h"
+#include "cache/trace.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -174,6 +175,7 @@ int dz_engine_open(struct dz_engine **out, const struct dz_config *cfg, char *co
 		return ret;
 	}
 	dz_disk_watch(e->disk, &e->seg);
+	dz_trace_begin(e, envp);
 	*out = e;
 	return 0;
 }
@@ -190,6 +192,7 @@ void dz_engine_close(struct dz_engine *e)
 	/* What is mapped may still be read by later destructors: the sweeper ends us. */
 	if (!dz_map_is_used(e))
 		dz_member_leave(&e->seg);
+	dz_trace_end(e);
 	dz_seg_close(&e->seg);
 	if (e->shared.hdr)
 		dz_seg_close(&e->shared);
@@ -209,6 +212,8 @@ void dz_engine_fork_parent(struct dz_engine *e, uint32_t cookie, bool failed)
 
 void dz_engine_fork_child(struct dz_engine *e, uint32_t cookie)
 {
+	uint64_t trace = atomic_load_explicit(e->front.trace, memory_order_relaxed);
+
 	atomic_store_explicit(&e->pid, (uint32_t)dz_sys_getpid(), memory_order_relaxed);
 	for (size_t i = 0; i < DZ_STAT_STRIPES - 1; i++)
 		atomic_store_explicit(&e->stripe_owner[i], 0, memory_order_relaxed);
@@ -218,6 +223,7 @@ void dz_engine_fork_child(struct dz_engine *e, uint32_t cookie)
 	/* Without a record of its own it still reads; it just counts in nobody's name. */
 	if (dz_member_adopt(&e->seg, cookie) < 0)
 		e->seg.member = DZ_NONE;
+	dz_trace_fork_child(e, trace);
 }
 
 void dz_engine_handover(struct dz_engine *e, dz_fh fh)

@@ -22,6 +22,11 @@
 
 struct dz_engine;
 
+/* The front of a struct dz_engine: all of it that a door reads itself. */
+struct dz_engine_front {
+	const _Atomic uint64_t *trace; /* never NULL; not 0: somebody looks (cache/trace.h) */
+};
+
 /* An open-file description: number and generation in one word; 0 is none. */
 typedef uint64_t dz_fh;
 
@@ -162,6 +167,56 @@ int dz_engine_real_fd(struct dz_engine *e, dz_fh fh, bool cloexec);
 /* Counters of the calling process; `call` is the shim's number (< DZ_STAT_CALLS). */
 void dz_engine_count(struct dz_engine *e, uint32_t call, int64_t result);
 void dz_engine_count_bypass(struct dz_engine *e, uint32_t call);
+
+/*
+ * Looking at a call, for `dz trace`.  The engine keeps nothing per thread, so the
+ * caller has one zeroed dz_trace_self a thread, in initial-exec storage: at the
+ * same distance from the thread pointer in each.
+ */
+struct dz_call_info {
+	uint64_t queue_ns, net_ns, disk_ns; /* of this call's waiting */
+	uint32_t gets;			    /* requests that it caused */
+	uint32_t tier;			    /* the slowest that it needed; 0: memory */
+};
+struct dz_trace_self {
+	uint32_t session, pid, tid;
+	uint16_t ring, table;
+	struct dz_call_info info;
+};
+void dz_engine_set_trace_self(struct dz_engine *e, struct dz_trace_self *self);
+
+/* What of a call the tracer gets, beside its time. */
+struct dz_call_record {
+	uint32_t call, n_args;
+	int64_t result;
+	const long *args;
+	uint32_t strings; /* bit i: args[i] is a string that can be read */
+	bool is_bypass;
+	bool has_stat; /* st_mode, st_size */
+	uint16_t mode;
+	uint16_t data_len;
+	uint64_t size;
+	const char *fd_path; /* NULL: none */
+	const void *data;    /* data_len bytes of content */
+	uintptr_t caller;
+};
+/* A call that is looked at; calls may lie within each other. */
+struct dz_span {
+	uint64_t start;
+	struct dz_call_info outer;
+};
+/* Is anybody looking?  One load when not. */
+static inline bool dz_engine_is_traced(const struct dz_engine *e)
+{
+	return atomic_load_explicit(((const struct dz_engine_front *)(const void *)e)->trace,
+				    memory_order_relaxed) != 0;
+}
+/* How much content, and whether paths of descriptors, are wanted. */
+uint32_t dz_engine_trace_content(const struct dz_engine *e);
+bool dz_engine_trace_wants_paths(const struct dz_engine *e);
+void dz_engine_span_begin(struct dz_engine *e, struct dz_trace_self *self, struct dz_span *span);
+void dz_engine_span_end(struct dz_engine *e, struct dz_trace_self *self, struct dz_span *span,
+			const struct dz_call_record *rec);
 
 /* Capacity, for statfs. */
 void dz_engine_space(struct dz_engine *e, uint64_t *bytes, uint64_t *used);

@@ -24,6 +24,7 @@ struct dz_engine_bounce {
 struct dz_maps; /* what is mapped in this process: map.c */
 
 struct dz_engine {
+	struct dz_engine_front front;
 	struct dz_config cfg;
 	struct dz_log log;
 	struct dz_seg seg;
@@ -37,17 +38,21 @@ struct dz_engine {
 	dz_lookup_fn *lookup;	       /* dlsym, or what stands for it */
 	struct dz_inline *inl;	       /* the fetch module's state, made on first use */
 	_Atomic uint32_t pid;
-	struct dz_maps *maps;	       /* made by the first mmap of a managed file */
+	struct dz_maps *maps; /* made by the first mmap of a managed file */
 	_Atomic uint32_t map_lock;
 	_Atomic uint64_t agent_seen_ms; /* an agent was alive then */
 	struct dz_engine_bounce bounces[DZ_ENGINE_BOUNCES];
 	_Atomic uintptr_t stripe_owner[DZ_STAT_STRIPES - 1]; /* thread pointers */
+	_Atomic uint64_t no_trace; /* 0; what front.trace shows when we are no member */
+	_Atomic uint32_t trace_lock;
+	_Atomic uint32_t trace_session;		    /* of the file that is mapped; 0 none */
+	_Atomic(struct dz_trace_file *) trace_file; /* stays reserved once it was mapped */
+	ptrdiff_t trace_self; /* from the thread pointer to the info of its dz_trace_self; 0 none */
 	_Atomic uint64_t logged; /* bits: messages that are said once a process */
 };
 
 /* A seqlock copy out of DRAM: n on success, 0 when those bytes are not there. */
-size_t dz_dram_copy(const struct dz_seg *seg, struct dz_key key, uint32_t off, size_t n,
-		    void *dst);
+size_t dz_dram_copy(const struct dz_seg *seg, struct dz_key key, uint32_t off, size_t n, void *dst);
 /* Are pieces `mask` of the block in DRAM? */
 bool dz_dram_has(const struct dz_seg *seg, struct dz_key key, uint32_t mask);
 /* Bits of the pieces that [off, off + n) of a block touches. */
@@ -63,8 +68,7 @@ ssize_t dz_read_disk(struct dz_engine *e, struct dz_ofile *f, uint64_t blk, uint
 /* From the disk tier into DRAM, whatever the policy says.  0, -ENOENT, -ENOSPC. */
 int dz_disk_bring(struct dz_engine *e, const struct dz_ofile *f, uint64_t blk);
 /* Asks for blocks [first, last] unless some tier has them; does not wait. */
-void dz_read_prefetch(struct dz_engine *e, const struct dz_ofile *f, uint64_t first,
-		      uint64_t last);
+void dz_read_prefetch(struct dz_engine *e, const struct dz_ofile *f, uint64_t first, uint64_t last);
 
 /*
  * Waits until pieces `mask` of block `blk` are in DRAM (0), or the block is on
@@ -109,6 +113,20 @@ static inline void dz_count(struct dz_counter c, _Atomic uint64_t *counter, uint
 	else
 		atomic_fetch_add_explicit(counter, n, memory_order_relaxed);
 }
+
+/* What the calling thread's call has needed so far; NULL when nobody can ask. */
+static inline struct dz_call_info *dz_call_info(const struct dz_engine *e)
+{
+	return e->trace_self
+		       ? (struct dz_call_info *)((char *)__builtin_thread_pointer() + e->trace_self)
+		       : NULL;
+}
+/* It was served from `tier` after waiting for `disk_ns` there. */
+void dz_call_needed(const struct dz_engine *e, enum dz_tier tier, uint64_t disk_ns);
+/* It waited for a fetcher from since_ns until now; the fetcher began at active_us. */
+void dz_call_waited(const struct dz_engine *e, uint64_t since_ns, uint32_t active_us);
+/* It caused a request. */
+void dz_call_asked(const struct dz_engine *e);
 
 /* True the first time in this process that bit is asked for. */
 bool dz_engine_once(struct dz_engine *e, uint32_t bit);

@@ -180,10 +180,10 @@ struct dz_lease {
 	_Atomic uint64_t done; /* token:40 | -err:16 of the last end, 0 never */
 	_Atomic uint32_t seq;  /* futex: bumped at each progress and at the end */
 	_Atomic uint32_t waiters;
-	_Atomic uint32_t want;	  /* pieces wanted, beyond those valid */
-	_Atomic uint32_t slot;	  /* being filled, or DZ_NONE */
-	_Atomic uint32_t awaited; /* pieces that somebody sleeps for */
-	uint32_t pad;
+	_Atomic uint32_t want;	    /* pieces wanted, beyond those valid */
+	_Atomic uint32_t slot;	    /* being filled, or DZ_NONE */
+	_Atomic uint32_t awaited;   /* pieces that somebody sleeps for */
+	_Atomic uint32_t active_us; /* dz_now_ns() / 1000 when a fetcher took it last */
 };
 _Static_assert(sizeof(struct dz_lease) == 64, "a lease is one cache line");
 
@@ -275,7 +275,7 @@ struct dz_seg_header {
 	_Alignas(64) _Atomic uint64_t last_sweep_ms;
 	/* Slabs of DRAM that have memory behind them, 0: all.  Grows with use. */
 	_Atomic uint32_t dram_backed;
-	_Atomic uint32_t members_high; /* no record from here on was ever used */
+	_Atomic uint32_t members_high;	/* no record from here on was ever used */
 	_Atomic uint64_t dram_stuck_ms; /* growing failed: not again before */
 	/* hints of slabs.c and evict.c, by tier; any value is safe */
 	_Alignas(64) _Atomic uint32_t cut_hint[2][DZ_CLASSES]; /* class -> slab with room */

@@ -212,6 +212,7 @@ bool dz_lease_claim(struct dz_seg *seg, uint32_t idx, uint64_t *word)
 		return false;
 	*word = dz_lease_word(dz_lease_token(old), seg->member, DZ_LEASE_ACTIVE);
 	atomic_store_explicit(&l->deadline_ms, dz_now_ms() + ACTIVE_MS, memory_order_relaxed);
+	atomic_store_explicit(&l->active_us, (uint32_t)(dz_now_ns() / 1000), memory_order_relaxed);
 	return atomic_compare_exchange_strong(&l->word, &old, *word);
 }
 

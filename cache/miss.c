@@ -97,6 +97,8 @@ static int miss_ask(struct miss *m, struct dz_lease_ref *ref)
 		/* The table is full around this key: its leases end by themselves. */
 		miss_pause(1);
 	}
+	if (ret == 0 && ref->is_new)
+		dz_call_asked(m->e);
 	if (ret == 0 && !miss_is_inline(m->e))
 		dz_agent_call(m->e, m->agent);
 	return ret;
@@ -140,6 +142,8 @@ static void miss_look_after(struct miss *m, const struct dz_lease_ref *ref)
 /* Sleeps for the lease or works on it; 1 it goes on, 0 look again, -errno it failed. */
 static int miss_step(struct miss *m, struct dz_lease_ref *ref)
 {
+	const struct dz_lease *l = &m->e->seg.leases[ref->idx];
+	uint64_t since_ns = dz_now_ns();
 	uint32_t seq = ref->seq;
 	int ret;
 
@@ -150,6 +154,7 @@ static int miss_step(struct miss *m, struct dz_lease_ref *ref)
 	} else {
 		dz_lease_wait(&m->e->seg, ref, m->awaited | DZ_LEASE_END, LOOK_MS);
 	}
+	dz_call_waited(m->e, since_ns, atomic_load_explicit(&l->active_us, memory_order_relaxed));
 	ret = dz_lease_poll(&m->e->seg, ref);
 	if (ret == 1 && ref->seq == seq) {
 		miss_look_after(m, ref);

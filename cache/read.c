@@ -229,8 +229,12 @@ static void read_count(struct dz_engine *e, enum dz_tier tier, size_t n, uint64_
 	dz_count(c, &c.stats->hit_bytes[tier], n);
 	if (tier == DZ_TIER_BLOB)
 		dz_count(c, &c.stats->misses, 1);
-	if (since_ns)
-		dz_count(c, &c.stats->wait_ns, dz_now_ns() - since_ns);
+	if (since_ns) {
+		uint64_t ns = dz_now_ns() - since_ns;
+
+		dz_count(c, &c.stats->wait_ns, ns);
+		dz_call_needed(e, tier, tier == DZ_TIER_DISK ? ns : 0);
+	}
 }
 
 ssize_t dz_read_at(struct dz_engine *e, struct dz_ofile *f, void *buf, size_t len, uint64_t off)

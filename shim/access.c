@@ -41,7 +41,7 @@ DZ_DOOR(int, access, const char *path, int mode)
 			return (int)dz_ret(r);
 		r = 1;
 	}
-	return (int)dz_done(DZ_CALL_access, r < 0 ? r : check(&p, mode));
+	return (int)dz_done(DZ_CALL_access, r < 0 ? r : check(&p, mode), path, mode);
 }
 
 /* The kernel's faccessat has no flags; libc knows how to do them without faccessat2. */
@@ -68,7 +68,8 @@ DZ_DOOR(int, faccessat, int dir_fd, const char *path, int mode, int flags)
 	long r;
 
 	if ((flags & AT_EMPTY_PATH) && path && !*path && dz_fd_get(dir_fd))
-		return (int)dz_done(DZ_CALL_faccessat, mode & W_OK ? -EROFS : 0);
+		return (int)dz_done(DZ_CALL_faccessat, mode & W_OK ? -EROFS : 0, dir_fd, path, mode,
+				    flags);
 	r = dz_path_at(dir_fd, path, &p);
 	if (r == 0) {
 		r = kernel_access(p.dir_fd, p.path, mode, flags);
@@ -76,7 +77,8 @@ DZ_DOOR(int, faccessat, int dir_fd, const char *path, int mode, int flags)
 			return (int)dz_ret(r);
 		r = 1;
 	}
-	return (int)dz_done(DZ_CALL_faccessat, r < 0 ? r : check(&p, mode));
+	return (int)dz_done(DZ_CALL_faccessat, r < 0 ? r : check(&p, mode), dir_fd, path, mode,
+			    flags);
 }
 
 DZ_DOOR(int, euidaccess, const char *path, int mode)
@@ -90,7 +92,7 @@ DZ_DOOR(int, euidaccess, const char *path, int mode)
 			return (int)dz_ret(r);
 		r = 1;
 	}
-	return (int)dz_done(DZ_CALL_euidaccess, r < 0 ? r : check(&p, mode));
+	return (int)dz_done(DZ_CALL_euidaccess, r < 0 ? r : check(&p, mode), path, mode);
 }
 
 #include "shim/aliases.h"

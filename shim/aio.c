@@ -98,9 +98,9 @@ DZ_DOOR(int, aio_read, struct aiocb *cb)
 
 	if (!fh)
 		return libc_aio_read(cb);
-	aio_read_now(cb, fh);
+	dz_done(DZ_CALL_aio_read, (aio_read_now(cb, fh), 0), cb);
 	notify(&cb->aio_sigevent);
-	return (int)dz_done(DZ_CALL_aio_read, 0);
+	return 0;
 }
 
 DZ_DOOR(int, aio_write, struct aiocb *cb)
@@ -111,7 +111,7 @@ DZ_DOOR(int, aio_write, struct aiocb *cb)
 		return libc_aio_write(cb);
 	complete(cb, -EBADF);
 	notify(&cb->aio_sigevent);
-	return (int)dz_done(DZ_CALL_aio_write, 0);
+	return (int)dz_done(DZ_CALL_aio_write, 0, cb);
 }
 
 /* One entry of a list that is ours: done; whether it succeeded. */
@@ -170,7 +170,7 @@ DZ_DOOR(int, lio_listio, int mode, struct aiocb *const *list, int n, struct sige
 		has_ours |= is_ours(list[i]);
 	if (!has_ours || (mode != LIO_WAIT && mode != LIO_NOWAIT))
 		return libc_lio(mode, list, n, ev);
-	return (int)dz_done(DZ_CALL_lio_listio, list_run(mode, list, n, ev));
+	return (int)dz_done(DZ_CALL_lio_listio, list_run(mode, list, n, ev), mode, list, n, ev);
 }
 
 #include "shim/aliases.h"

@@ -227,7 +227,7 @@ DZ_DOOR(int, fchdir, int fd)
 	long r;
 
 	if (fh)
-		return (int)dz_done(DZ_CALL_fchdir, fchdir_ours(fh));
+		return (int)dz_done(DZ_CALL_fchdir, fchdir_ours(fh), fd);
 	r = dz_sys_1(SYS_fchdir, fd);
 	if (r == 0 && dz_is_on())
 		cwd_leave();
@@ -268,7 +268,7 @@ DZ_DOOR(char *, getcwd, char *buf, size_t len)
 	else if (n > 0 && len > 0 && (size_t)n > len)
 		n = -ERANGE;
 	if (n < 0) {
-		dz_done(DZ_CALL_getcwd, n);
+		dz_done(DZ_CALL_getcwd, n, buf, len);
 		return NULL;
 	}
 	return buf ? memcpy(buf, path, (size_t)n) : dz_give(path, len ? len : (size_t)n);
@@ -319,7 +319,7 @@ DZ_DOOR(int, chroot, const char *path)
 	int r = dz_path_at(AT_FDCWD, path, &p);
 
 	if (r != 0)
-		return (int)dz_bypass(DZ_CALL_chroot, r < 0 ? r : -EPERM);
+		return (int)dz_bypass(DZ_CALL_chroot, r < 0 ? r : -EPERM, path);
 	r = (int)dz_sys_1(SYS_chroot, p.path);
 	if (r == 0 && !dz_in_vfork_child())
 		dz_stop();

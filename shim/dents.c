@@ -329,7 +329,7 @@ DZ_DOOR(ssize_t, getdents64, int fd, void *buf, size_t len)
 
 	if (!fh)
 		return dz_ret(dz_dir_getdents_kernel(fd, buf, len));
-	return dz_done(DZ_CALL_getdents64, dz_dir_getdents(fh, buf, len));
+	return dz_done(DZ_CALL_getdents64, dz_dir_getdents(fh, buf, len), fd, buf, len);
 }
 
 DZ_DOOR(ssize_t, getdirentries, int fd, char *buf, size_t len, off64_t *at)
@@ -341,7 +341,7 @@ DZ_DOOR(ssize_t, getdirentries, int fd, char *buf, size_t len, off64_t *at)
 
 	if (r >= 0)
 		*at = was;
-	return fh ? dz_done(DZ_CALL_getdirentries, r) : dz_ret(r);
+	return fh ? dz_done(DZ_CALL_getdirentries, r, fd, buf, len, at) : dz_ret(r);
 }
 
 #include "shim/aliases.h"

@@ -230,7 +230,7 @@ DZ_DOOR(DIR *, opendir, const char *path)
 		if (dir || !dz_path_again(-errno, &p))
 			return dir;
 	}
-	r = dz_done(DZ_CALL_opendir, r < 0 ? r : dir_open(&p, &d));
+	r = dz_done(DZ_CALL_opendir, r < 0 ? r : dir_open(&p, &d), path);
 	return r < 0 ? NULL : (DIR *)d;
 }
 
@@ -242,7 +242,7 @@ DZ_DOOR(DIR *, fdopendir, int fd)
 
 	if (r == 0)
 		return libc_fdopendir(fd);
-	r = dz_done(DZ_CALL_fdopendir, r);
+	r = dz_done(DZ_CALL_fdopendir, r, fd);
 	return r < 0 ? NULL : (DIR *)d;
 }
 
@@ -256,7 +256,7 @@ DZ_DOOR(int, closedir, DIR *dir)
 		return libc_closedir(dir);
 	fd = d->fd;
 	dir_free(d);
-	return (int)dz_done(DZ_CALL_closedir, dz_fd_close(fd));
+	return (int)dz_done(DZ_CALL_closedir, dz_fd_close(fd), dir);
 }
 
 DZ_DOOR(struct dirent64 *, readdir, DIR *dir)
@@ -431,7 +431,8 @@ DZ_DOOR(int, scandirat, int dir_fd, const char *path, struct dirent64 ***out, sc
 
 	if (r == 0)
 		return libc_scandirat(dir_fd, path, out, filter, order);
-	return (int)dz_done(DZ_CALL_scandirat, r < 0 ? r : scan(d, out, filter, order));
+	return (int)dz_done(DZ_CALL_scandirat, r < 0 ? r : scan(d, out, filter, order), dir_fd,
+			    path, out, filter, order);
 }
 
 DZ_DOOR(int, scandir, const char *path, struct dirent64 ***out, scan_filter *filter,

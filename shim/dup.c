@@ -17,10 +17,9 @@
 
 DZ_DOOR(int, close, int fd)
 {
-	bool was_ours = dz_fd_get(fd) != 0;
-	int r = dz_fd_close(fd);
-
-	return (int)(was_ours ? dz_done(DZ_CALL_close, r) : dz_ret(r));
+	if (!dz_fd_get(fd))
+		return (int)dz_ret(dz_fd_close(fd));
+	return (int)dz_done(DZ_CALL_close, dz_fd_close(fd), fd);
 }
 
 /* --- close_range: around the engine's descriptors --- */
@@ -110,14 +109,14 @@ static int enter(int fd, int copy)
 	return copy;
 }
 
-static long answer(enum dz_call call, int fd, long r)
+static long answer(enum dz_call call, int fd, int copy, int flags, long r)
 {
-	return dz_fd_get(fd) ? dz_done(call, r) : dz_ret(r);
+	return dz_fd_get(fd) ? dz_done(call, r, fd, copy, flags) : dz_ret(r);
 }
 
 DZ_DOOR(int, dup, int fd)
 {
-	return (int)answer(DZ_CALL_dup, fd, enter(fd, (int)dz_sys_1(SYS_dup, fd)));
+	return (int)answer(DZ_CALL_dup, fd, 0, 0, enter(fd, (int)dz_sys_1(SYS_dup, fd)));
 }
 
 /* A number that the engine uses is busy, as one that the kernel is about to give. */
@@ -133,12 +132,12 @@ DZ_DOOR(int, dup2, int fd, int copy)
 	/* dup3 refuses equal numbers; dup2 asks whether fd is open. */
 	if (fd == copy)
 		return (int)dz_ret(dz_sys_2(SYS_fcntl, fd, F_GETFD) < 0 ? -EBADF : fd);
-	return (int)answer(DZ_CALL_dup2, fd, dup_to(fd, copy, 0));
+	return (int)answer(DZ_CALL_dup2, fd, copy, 0, dup_to(fd, copy, 0));
 }
 
 DZ_DOOR(int, dup3, int fd, int copy, int flags)
 {
-	return (int)answer(DZ_CALL_dup3, fd, dup_to(fd, copy, flags));
+	return (int)answer(DZ_CALL_dup3, fd, copy, flags, dup_to(fd, copy, flags));
 }
 
 /* --- fcntl --- */
@@ -236,7 +235,7 @@ DZ_DOOR(int, fcntl, int fd, int cmd, long arg)
 		return (int)dz_ret(dz_block_3(SYS_fcntl, fd, cmd, arg));
 	if (!fh)
 		return (int)dz_ret(dz_sys_3(SYS_fcntl, fd, cmd, arg));
-	return (int)dz_done(DZ_CALL_fcntl, fcntl_ours(fd, fh, cmd, arg));
+	return (int)dz_done(DZ_CALL_fcntl, fcntl_ours(fd, fh, cmd, arg), fd, cmd, arg);
 }
 
 #include "shim/aliases.h"

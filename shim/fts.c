@@ -368,13 +368,16 @@ DZ_DOOR(FTS64 *, fts_open, char *const *paths, int options, order_fn *order)
 {
 	FTS64 *(*libc_fts_open)(char *const *, int, order_fn *) = DZ_REAL(fts64_open);
 	bool ours = false;
-	struct tree *t;
+	struct tree *t = NULL;
 
 	for (char *const *p = paths; dz_is_on() && *p && !ours; p++)
 		ours = dz_dir_leads_to_mount(*p);
 	if (!ours || (options & ~FTS_OPTIONMASK))
 		return libc_fts_open(paths, options, order);
-	return dz_done(DZ_CALL_fts_open, tree_open(paths, options, order, &t)) < 0 ? NULL : &t->fts;
+	return dz_done(DZ_CALL_fts_open, tree_open(paths, options, order, &t), paths, options,
+		       order) < 0
+		       ? NULL
+		       : &t->fts;
 }
 
 DZ_DOOR(FTSENT64 *, fts_read, FTS64 *fts)

@@ -45,6 +45,7 @@
 #include "shim/init.h"
 #include "shim/paths.h"
 #include "shim/ret.h"
+#include "shim/trace.h"
 
 #include "cache/sys.h"
 
@@ -69,8 +70,7 @@ enum dz_call {
 	DZ_EXPORT extern __typeof__(door_##name) door_##alias_name __asm__(#alias_name)            \
 		__attribute__((alias(#name)));
 
-/* Counts a managed call and gives the program its answer. */
-static inline long dz_done(enum dz_call call, long result)
+static inline long dz_counted(enum dz_call call, long result)
 {
 	if ((uint32_t)call < DZ_STAT_CALLS && dz_engine)
 		dz_engine_count(dz_engine, (uint32_t)call, result);
@@ -78,12 +78,20 @@ static inline long dz_done(enum dz_call call, long result)
 	return dz_ret(result == -ESTALE ? -EIO : result);
 }
 
-/* A call that touched a mount and was not served; the program gets -errno. */
-static inline long dz_bypass(enum dz_call call, long result)
+static inline long dz_not_served(enum dz_call call, long result)
 {
 	if ((uint32_t)call < DZ_STAT_CALLS && dz_engine)
 		dz_engine_count_bypass(dz_engine, (uint32_t)call);
 	return dz_ret(result);
 }
+
+/*
+ * Counts a managed call and gives the program its answer: dz_done(DZ_CALL_x,
+ * result, the call's arguments...).  `result` is the work itself where that can
+ * be, so that a trace shows its time.
+ */
+#define dz_done(call, result, ...) DZ_TRACED(dz_counted, call, result, false, ##__VA_ARGS__)
+/* A call that touched a mount and was not served; the program gets -errno. */
+#define dz_bypass(call, result, ...) DZ_TRACED(dz_not_served, call, result, true, ##__VA_ARGS__)
 
 #endif

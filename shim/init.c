@@ -18,6 +18,7 @@
 #include "shim/guard.h"
 #include "shim/paths.h"
 #include "shim/stdin.h"
+#include "shim/trace.h"
 
 #include "cache/sys.h"
 
@@ -117,6 +118,7 @@ static int attach_locked(void)
 	dz_depth--;
 	if (e) {
 		dz_engine_set_lookup(e, dz_real_in);
+		dz_engine_set_trace_self(e, &dz_trace_self);
 		/* Release: pairs with the acquire in dz_attach(). */
 		__atomic_store_n(&dz_engine, e, __ATOMIC_RELEASE);
 	}

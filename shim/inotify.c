@@ -43,7 +43,8 @@ DZ_DOOR(int, inotify_add_watch, int fd, const char *path, uint32_t mask)
 			return (int)dz_ret(r);
 		r = 1;
 	}
-	return (int)dz_done(DZ_CALL_inotify_add_watch, r < 0 ? r : watch_nothing(fd, &p, mask));
+	return (int)dz_done(DZ_CALL_inotify_add_watch, r < 0 ? r : watch_nothing(fd, &p, mask), fd,
+			    path, mask);
 }
 
 /* fanotify marks file systems and mounts of the kernel; ours is neither. */
@@ -54,7 +55,8 @@ DZ_DOOR(int, fanotify_mark, int fd, unsigned int flags, uint64_t mask, int dir_f
 
 	if (r == 0)
 		return (int)dz_ret(dz_sys_5(SYS_fanotify_mark, fd, flags, mask, p.dir_fd, p.path));
-	return (int)dz_bypass(DZ_CALL_fanotify_mark, r < 0 ? r : -EOPNOTSUPP);
+	return (int)dz_bypass(DZ_CALL_fanotify_mark, r < 0 ? r : -EOPNOTSUPP, fd, flags, mask,
+			      dir_fd, path);
 }
 
 #include "shim/aliases.h"

@@ -61,8 +61,8 @@ DZ_DOOR(int, ioctl, int fd, unsigned long request, void *arg)
 	if (!fh)
 		return (int)dz_ret(dz_block_3(SYS_ioctl, fd, request, arg));
 	if (dz_is_opath(fh))
-		return (int)dz_done(DZ_CALL_ioctl, -EBADF);
-	return (int)dz_done(DZ_CALL_ioctl, ioctl_ours(fd, fh, request, arg));
+		return (int)dz_done(DZ_CALL_ioctl, -EBADF, fd, request, arg);
+	return (int)dz_done(DZ_CALL_ioctl, ioctl_ours(fd, fh, request, arg), fd, request, arg);
 }
 
 DZ_DOOR(int, isatty, int fd)
@@ -71,7 +71,7 @@ DZ_DOOR(int, isatty, int fd)
 
 	if (!dz_fd_get(fd))
 		return real(fd);
-	dz_done(DZ_CALL_isatty, -ENOTTY);
+	dz_done(DZ_CALL_isatty, -ENOTTY, fd);
 	return 0;
 }
 
@@ -81,7 +81,7 @@ DZ_DOOR(char *, ttyname, int fd)
 
 	if (!dz_fd_get(fd))
 		return real(fd);
-	dz_done(DZ_CALL_ttyname, -ENOTTY);
+	dz_done(DZ_CALL_ttyname, -ENOTTY, fd);
 	return NULL;
 }
 
@@ -92,7 +92,7 @@ DZ_DOOR(int, ttyname_r, int fd, char *buf, size_t len)
 
 	if (!dz_fd_get(fd))
 		return real(fd, buf, len);
-	dz_done(DZ_CALL_ttyname_r, -ENOTTY);
+	dz_done(DZ_CALL_ttyname_r, -ENOTTY, fd, buf, len);
 	return ENOTTY;
 }
 
@@ -102,7 +102,7 @@ DZ_DOOR(int, tcgetattr, int fd, struct termios *attr)
 
 	if (!dz_fd_get(fd))
 		return real(fd, attr);
-	return (int)dz_done(DZ_CALL_tcgetattr, -ENOTTY);
+	return (int)dz_done(DZ_CALL_tcgetattr, -ENOTTY, fd, attr);
 }
 
 #include "shim/aliases.h"

@@ -110,7 +110,7 @@ static long answer(enum dz_call call, int dir_fd, const char *path, char *buf, s
 	long kernel;
 	ssize_t r = read_link(dir_fd, path, buf, len, &kernel);
 
-	return r == 0 ? dz_ret(kernel) : dz_done(call, r);
+	return r == 0 ? dz_ret(kernel) : dz_done(call, r, dir_fd, path, buf, len);
 }
 
 DZ_DOOR(ssize_t, readlink, const char *path, char *buf, size_t len)

@@ -27,7 +27,7 @@ DZ_DOOR(int, flock, int fd, int op)
 
 	if (!fh)
 		return (int)dz_ret(dz_block_3(SYS_flock, fd, op, 0));
-	return (int)dz_done(DZ_CALL_flock, flock_check(fh, op));
+	return (int)dz_done(DZ_CALL_flock, flock_check(fh, op), fd, op);
 }
 
 /* lockf(3) locks for writing, which a descriptor that reads may not. */
@@ -51,7 +51,7 @@ DZ_DOOR(int, lockf, int fd, int op, off_t len)
 
 	if (!dz_fd_get(fd))
 		return libc_lockf(fd, op, len);
-	return (int)dz_done(DZ_CALL_lockf, lockf_check(op));
+	return (int)dz_done(DZ_CALL_lockf, lockf_check(op), fd, op, len);
 }
 
 #include "shim/aliases.h"

@@ -135,11 +135,13 @@ static bool is_range(const void *addr, size_t len)
 	       (uintptr_t)addr + len > (uintptr_t)addr;
 }
 
-static int map_file(dz_fh fh, struct iovec *where, int prot, int flags, off_t off, void **out)
+/* The address, or -errno. */
+static long map_file(dz_fh fh, const struct iovec *where, int prot, int flags, off_t off)
 {
 	struct dz_attr attr;
 	int type = flags & MAP_TYPE;
 	uint64_t page = (uint64_t)getpagesize();
+	void *out;
 	int ret;
 
 	if (where->iov_len == 0 || off < 0 || ((uint64_t)off & (page - 1)))
@@ -158,27 +160,27 @@ static int map_file(dz_fh fh, struct iovec *where, int prot, int flags, off_t of
 	if ((flags & (MAP_FIXED | MAP_FIXED_NOREPLACE)) == MAP_FIXED)
 		map_forget(where->iov_base, where->iov_len);
 	ret = DZ_INSIDE(dz_engine_map(dz_engine, fh, where->iov_base, where->iov_len, prot, flags,
-				      (uint64_t)off, out));
-	if (ret == 0)
-		map_add((uintptr_t)*out, (uintptr_t)*out + dz_round_up(where->iov_len, page),
-			type != MAP_PRIVATE);
-	return ret;
+				      (uint64_t)off, &out));
+	if (ret < 0)
+		return ret;
+	map_add((uintptr_t)out, (uintptr_t)out + dz_round_up(where->iov_len, page),
+		type != MAP_PRIVATE);
+	return (long)out;
 }
 
 DZ_DOOR(void *, mmap, void *addr, size_t len, int prot, int flags, int fd, off_t off)
 {
 	dz_fh fh = flags & MAP_ANONYMOUS ? 0 : dz_fd_get(fd);
-	struct iovec where = { addr, len };
-	void *out = MAP_FAILED;
+	const struct iovec where = { addr, len };
 
 	if (!fh) {
 		if ((flags & MAP_FIXED) && is_range(addr, len))
 			map_forget(addr, len);
 		return (void *)dz_ret(dz_sys_6(SYS_mmap, addr, len, prot, flags, fd, off));
 	}
-	dz_done(DZ_CALL_mmap,
-		dz_is_opath(fh) ? -EBADF : map_file(fh, &where, prot, flags, off, &out));
-	return out;
+	return (void *)dz_done(DZ_CALL_mmap,
+			       dz_is_opath(fh) ? -EBADF : map_file(fh, &where, prot, flags, off),
+			       addr, len, prot, flags, fd, off);
 }
 
 DZ_DOOR(int, munmap, void *addr, size_t len)
@@ -200,17 +202,17 @@ DZ_DOOR(void *, mremap, void *addr, size_t len, size_t new_len, int flags, void 
 	if (map_kind(addr, len ? len : 1) == 0)
 		return (void *)dz_ret(dz_sys_5(SYS_mremap, addr, len, new_len, flags, new_addr));
 	if (new_len > len || (flags & ~MREMAP_MAYMOVE) || !is_range(addr, new_len))
-		return (void *)dz_done(DZ_CALL_mremap, new_len ? -ENOMEM : -EINVAL);
+		return (void *)dz_done(DZ_CALL_mremap, new_len ? -ENOMEM : -EINVAL, addr, len,
+				       new_len, flags, new_addr);
 	if (len > new_len)
 		door_munmap((char *)addr + new_len, len - new_len);
-	dz_done(DZ_CALL_mremap, 0);
-	return addr;
+	return (void *)dz_done(DZ_CALL_mremap, (long)addr, addr, len, new_len, flags, new_addr);
 }
 
 DZ_DOOR(int, mprotect, void *addr, size_t len, int prot)
 {
 	if ((prot & PROT_WRITE) && map_kind(addr, len) == 2)
-		return (int)dz_done(DZ_CALL_mprotect, -EACCES);
+		return (int)dz_done(DZ_CALL_mprotect, -EACCES, addr, len, prot);
 	return (int)dz_ret(dz_sys_3(SYS_mprotect, addr, len, prot));
 }
 
@@ -222,21 +224,22 @@ DZ_DOOR(int, msync, void *addr, size_t len, int flags)
 	if (map_kind(addr, len) == 0)
 		return (int)dz_ret(dz_block_3(SYS_msync, addr, len, flags));
 	if ((flags & ~(both | MS_INVALIDATE)) || (flags & both) == both || !is_range(addr, len))
-		return (int)dz_done(DZ_CALL_msync, -EINVAL);
-	return (int)dz_done(DZ_CALL_msync, 0);
+		return (int)dz_done(DZ_CALL_msync, -EINVAL, addr, len, flags);
+	return (int)dz_done(DZ_CALL_msync, 0, addr, len, flags);
 }
 
 DZ_DOOR(int, madvise, void *addr, size_t len, int advice)
 {
 	if (advice == MADV_REMOVE && map_kind(addr, len) != 0)
-		return (int)dz_done(DZ_CALL_madvise, -EACCES);
+		return (int)dz_done(DZ_CALL_madvise, -EACCES, addr, len, advice);
 	return (int)dz_ret(dz_sys_3(SYS_madvise, addr, len, advice));
 }
 
 DZ_DOOR(int, remap_file_pages, void *addr, size_t len, int prot, size_t page, int flags)
 {
 	if (map_kind(addr, len) != 0)
-		return (int)dz_done(DZ_CALL_remap_file_pages, -EINVAL);
+		return (int)dz_done(DZ_CALL_remap_file_pages, -EINVAL, addr, len, prot, page,
+				    flags);
 	return (int)dz_ret(dz_sys_5(SYS_remap_file_pages, addr, len, prot, page, flags));
 }
 

@@ -120,7 +120,7 @@ static long open_at(enum dz_call call, int dir_fd, const char *path, int flags, 
 			return dz_ret(r);
 		r = 1;
 	}
-	return dz_done(call, r < 0 ? r : dz_fd_open(&p, flags));
+	return dz_done(call, r < 0 ? r : dz_fd_open(&p, flags), dir_fd, path, flags, mode);
 }
 
 /* Without O_CREAT and O_TMPFILE the kernel does not look at mode, and neither do we. */
@@ -167,7 +167,8 @@ DZ_DOOR(int, name_to_handle_at, int dir_fd, const char *path, void *handle, int 
 	if (r == 0 && !dz_fd_get(dir_fd))
 		return (int)dz_ret(
 			dz_sys_5(SYS_name_to_handle_at, p.dir_fd, p.path, handle, mount_id, flags));
-	return (int)dz_done(DZ_CALL_name_to_handle_at, r < 0 ? r : -EOPNOTSUPP);
+	return (int)dz_done(DZ_CALL_name_to_handle_at, r < 0 ? r : -EOPNOTSUPP, dir_fd, path,
+			    handle, mount_id, flags);
 }
 
 #include "shim/aliases.h"

@@ -78,7 +78,8 @@ DZ_DOOR(int, ppoll, struct pollfd *fds, nfds_t n, const struct timespec *timeout
 		left = *timeout;
 	if (!poll_has_ours(fds, n))
 		return (int)dz_ret(dz_block_5(SYS_ppoll, fds, n, timeout ? &left : NULL, mask, 8));
-	return (int)dz_done(DZ_CALL_ppoll, poll_ours(fds, n, timeout ? &left : NULL, mask));
+	return (int)dz_done(DZ_CALL_ppoll, poll_ours(fds, n, timeout ? &left : NULL, mask), fds, n,
+			    timeout, mask);
 }
 
 DZ_DOOR(int, poll, struct pollfd *fds, nfds_t n, int timeout_ms)
@@ -88,7 +89,7 @@ DZ_DOOR(int, poll, struct pollfd *fds, nfds_t n, int timeout_ms)
 
 	if (!poll_has_ours(fds, n))
 		return (int)dz_ret(dz_block_5(SYS_ppoll, fds, n, timeout, NULL, 8));
-	return (int)dz_done(DZ_CALL_poll, poll_ours(fds, n, timeout, NULL));
+	return (int)dz_done(DZ_CALL_poll, poll_ours(fds, n, timeout, NULL), fds, n, timeout_ms);
 }
 
 DZ_DOOR(int, __poll_chk, struct pollfd *fds, nfds_t n, int timeout_ms, size_t bytes)
@@ -192,8 +193,10 @@ DZ_DOOR(int, pselect, int nfds, fd_set *r, fd_set *w, fd_set *x, const struct ti
 	if (ready < 0)
 		return (int)dz_ret(dz_block_6(SYS_pselect6, nfds, r, w, x, timeout ? &left : NULL,
 					      mask ? &sixth : NULL));
-	return (int)dz_done(DZ_CALL_pselect, select_ours(&s, nfds, ready, timeout ? &left : NULL,
-							 mask ? &sixth : NULL));
+	return (int)dz_done(
+		DZ_CALL_pselect,
+		select_ours(&s, nfds, ready, timeout ? &left : NULL, mask ? &sixth : NULL), nfds, r,
+		w, x, timeout, mask);
 }
 
 /* As Linux has it, select writes back what is left of the time. */
@@ -228,7 +231,8 @@ DZ_DOOR(int, epoll_ctl, int epoll_fd, int op, int fd, struct epoll_event *event)
 {
 	if (!dz_fd_get(fd) && !dz_fd_get(epoll_fd))
 		return (int)dz_ret(dz_sys_4(SYS_epoll_ctl, epoll_fd, op, fd, event));
-	return (int)dz_done(DZ_CALL_epoll_ctl, dz_fd_get(fd) ? -EPERM : -EINVAL);
+	return (int)dz_done(DZ_CALL_epoll_ctl, dz_fd_get(fd) ? -EPERM : -EINVAL, epoll_fd, op, fd,
+			    event);
 }
 
 #include "shim/aliases.h"

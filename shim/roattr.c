@@ -30,7 +30,7 @@ DZ_DOOR(int, fchmod, int fd, mode_t mode)
 {
 	if (!dz_fd_get(fd))
 		return (int)dz_ret(dz_sys_2(SYS_fchmod, fd, mode));
-	return (int)dz_done(DZ_CALL_fchmod, -EROFS);
+	return (int)dz_done(DZ_CALL_fchmod, -EROFS, fd, mode);
 }
 
 /* The system call has no flags: libc makes them. */
@@ -46,7 +46,8 @@ DZ_DOOR(int, fchmodat, int dir_fd, const char *path, mode_t mode, int flags)
 		if (ret == 0 || !dz_path_again(-errno, &p))
 			return ret;
 	}
-	return (int)dz_done(DZ_CALL_fchmodat, r < 0 ? r : dz_ro_change(&p));
+	return (int)dz_done(DZ_CALL_fchmodat, r < 0 ? r : dz_ro_change(&p), dir_fd, path, mode,
+			    flags);
 }
 
 DZ_DOOR(int, lchmod, const char *path, mode_t mode)
@@ -57,7 +58,7 @@ DZ_DOOR(int, lchmod, const char *path, mode_t mode)
 DZ_DOOR(int, fchownat, int dir_fd, const char *path, uid_t uid, gid_t gid, int flags)
 {
 	if (is_managed_fd(dir_fd, path, flags))
-		return (int)dz_done(DZ_CALL_fchownat, -EROFS);
+		return (int)dz_done(DZ_CALL_fchownat, -EROFS, dir_fd, path, uid, gid, flags);
 	return dz_ro_door(DZ_CALL_fchownat, dz_ro_change, SYS_fchownat, dir_fd, path, uid, gid,
 			  flags);
 }
@@ -76,7 +77,7 @@ DZ_DOOR(int, fchown, int fd, uid_t uid, gid_t gid)
 {
 	if (!dz_fd_get(fd))
 		return (int)dz_ret(dz_sys_3(SYS_fchown, fd, uid, gid));
-	return (int)dz_done(DZ_CALL_fchown, -EROFS);
+	return (int)dz_done(DZ_CALL_fchown, -EROFS, fd, uid, gid);
 }
 
 /* ---- times ---- */
@@ -105,7 +106,8 @@ static int set_times(enum dz_call call, int dir_fd, const char *path, const stru
 	long r;
 
 	if (is_managed_fd(dir_fd, path, flags))
-		return (int)dz_done(call, is_nothing(t) ? 0 : times_rule(t));
+		return (int)dz_done(call, is_nothing(t) ? 0 : times_rule(t), dir_fd, path, t,
+				    flags);
 	r = dz_path_at(dir_fd, path, &p);
 	if (r != 0 && is_nothing(t))
 		return 0;
@@ -117,14 +119,14 @@ static int set_times(enum dz_call call, int dir_fd, const char *path, const stru
 	}
 	if (r > 0)
 		r = dz_ro_change(&p);
-	return (int)dz_done(call, r == -EROFS ? times_rule(t) : r);
+	return (int)dz_done(call, r == -EROFS ? times_rule(t) : r, dir_fd, path, t, flags);
 }
 
 static int set_fd_times(enum dz_call call, int fd, const struct timespec t[2])
 {
 	if (!dz_fd_get(fd))
 		return (int)dz_ret(fd < 0 ? -EBADF : dz_sys_4(SYS_utimensat, fd, NULL, t, 0));
-	return (int)dz_done(call, is_nothing(t) ? 0 : times_rule(t));
+	return (int)dz_done(call, is_nothing(t) ? 0 : times_rule(t), fd, t);
 }
 
 /* Microseconds out of range stay so, for the kernel or times_rule() to refuse. */

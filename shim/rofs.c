@@ -90,7 +90,7 @@ int dz_ro_door(uint32_t call, dz_ro_rule *rule, long nr, int dir_fd, const char 
 			return (int)dz_ret(r);
 		r = 1;
 	}
-	return (int)dz_done(call, r < 0 ? r : rule(&p));
+	return (int)dz_done(call, r < 0 ? r : rule(&p), dir_fd, path, a, b, c);
 }
 
 DZ_DOOR(int, mkdirat, int dir_fd, const char *path, mode_t mode)
@@ -179,7 +179,7 @@ DZ_DOOR(int, symlinkat, const char *target, int dir_fd, const char *path)
 			return (int)dz_ret(r);
 		r = 1;
 	}
-	return (int)dz_done(DZ_CALL_symlinkat, r < 0 ? r : dz_ro_make(&p));
+	return (int)dz_done(DZ_CALL_symlinkat, r < 0 ? r : dz_ro_make(&p), target, dir_fd, path);
 }
 
 DZ_DOOR(int, symlink, const char *target, const char *path)
@@ -198,7 +198,7 @@ DZ_DOOR(int, truncate, const char *path, off_t len)
 			return (int)dz_ret(r);
 		r = 1;
 	}
-	return (int)dz_done(DZ_CALL_truncate, r < 0 ? r : dz_ro_truncate(&p));
+	return (int)dz_done(DZ_CALL_truncate, r < 0 ? r : dz_ro_truncate(&p), path, len);
 }
 
 /* ---- two paths, of which one or both are ours ---- */
@@ -275,7 +275,8 @@ DZ_DOOR(int, renameat2, int from_fd, const char *from, int to_fd, const char *to
 			return (int)dz_ret(r);
 		r = 1;
 	}
-	return (int)dz_done(DZ_CALL_renameat2, r < 0 ? r : pair_rename(&w));
+	return (int)dz_done(DZ_CALL_renameat2, r < 0 ? r : pair_rename(&w), from_fd, from, to_fd,
+			    to, flags);
 }
 
 DZ_DOOR(int, renameat, int from_fd, const char *from, int to_fd, const char *to)
@@ -302,7 +303,8 @@ DZ_DOOR(int, linkat, int from_fd, const char *from, int to_fd, const char *to, i
 			return (int)dz_ret(r);
 		r = 1;
 	}
-	return (int)dz_done(DZ_CALL_linkat, r < 0 ? r : pair_link(&w));
+	return (int)dz_done(DZ_CALL_linkat, r < 0 ? r : pair_link(&w), from_fd, from, to_fd, to,
+			    flags);
 }
 
 DZ_DOOR(int, link, const char *from, const char *to)

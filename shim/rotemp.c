@@ -31,7 +31,7 @@ DZ_DOOR(int, mkostemps, char *template, int suffix_len, int flags)
 	int r = template_check(template, suffix_len);
 
 	return r == 0 ? libc_mkostemps(template, suffix_len, flags)
-		      : (int)dz_done(DZ_CALL_mkostemps, r);
+		      : (int)dz_done(DZ_CALL_mkostemps, r, template, suffix_len, flags);
 }
 
 DZ_DOOR(int, mkstemp, char *template)
@@ -56,7 +56,7 @@ DZ_DOOR(char *, mkdtemp, char *template)
 
 	if (r == 0)
 		return libc_mkdtemp(template);
-	dz_done(DZ_CALL_mkdtemp, r);
+	dz_done(DZ_CALL_mkdtemp, r, template);
 	return NULL;
 }
 

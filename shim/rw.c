@@ -22,8 +22,9 @@ DZ_DOOR(ssize_t, read, int fd, void *buf, size_t len)
 	if (!fh)
 		return dz_ret(dz_block_3(SYS_read, fd, buf, len));
 	if (dz_is_opath(fh))
-		return dz_done(DZ_CALL_read, -EBADF);
-	return dz_done(DZ_CALL_read, DZ_INSIDE(dz_engine_read(dz_engine, fh, buf, len)));
+		return dz_done(DZ_CALL_read, -EBADF, fd, buf, len);
+	return dz_done(DZ_CALL_read, DZ_INSIDE(dz_engine_read(dz_engine, fh, buf, len)), fd, buf,
+		       len);
 }
 
 DZ_DOOR(ssize_t, pread, int fd, void *buf, size_t len, off_t off)
@@ -33,11 +34,12 @@ DZ_DOOR(ssize_t, pread, int fd, void *buf, size_t len, off_t off)
 	if (!fh)
 		return dz_ret(dz_block_4(SYS_pread64, fd, buf, len, off));
 	if (off < 0)
-		return dz_done(DZ_CALL_pread, -EINVAL);
+		return dz_done(DZ_CALL_pread, -EINVAL, fd, buf, len, off);
 	if (dz_is_opath(fh))
-		return dz_done(DZ_CALL_pread, -EBADF);
+		return dz_done(DZ_CALL_pread, -EBADF, fd, buf, len, off);
 	return dz_done(DZ_CALL_pread,
-		       DZ_INSIDE(dz_engine_pread(dz_engine, fh, buf, len, (uint64_t)off)));
+		       DZ_INSIDE(dz_engine_pread(dz_engine, fh, buf, len, (uint64_t)off)), fd, buf,
+		       len, off);
 }
 
 DZ_DOOR(ssize_t, __read_chk, int fd, void *buf, size_t len, size_t room)
@@ -112,7 +114,7 @@ DZ_DOOR(ssize_t, readv, int fd, const struct iovec *iov, int n)
 
 	if (!fh)
 		return dz_ret(dz_block_3(SYS_readv, fd, iov, n));
-	return dz_done(DZ_CALL_readv, read_vector(fh, iov, n, -1));
+	return dz_done(DZ_CALL_readv, read_vector(fh, iov, n, -1), fd, iov, n);
 }
 
 DZ_DOOR(ssize_t, preadv, int fd, const struct iovec *iov, int n, off_t off)
@@ -121,7 +123,8 @@ DZ_DOOR(ssize_t, preadv, int fd, const struct iovec *iov, int n, off_t off)
 
 	if (!fh)
 		return dz_ret(dz_block_5(SYS_preadv, fd, iov, n, off, 0));
-	return dz_done(DZ_CALL_preadv, off < 0 ? -EINVAL : read_vector(fh, iov, n, off));
+	return dz_done(DZ_CALL_preadv, off < 0 ? -EINVAL : read_vector(fh, iov, n, off), fd, iov, n,
+		       off);
 }
 
 DZ_DOOR(ssize_t, preadv2, int fd, const struct iovec *iov, int n, off_t off, int flags)
@@ -132,7 +135,8 @@ DZ_DOOR(ssize_t, preadv2, int fd, const struct iovec *iov, int n, off_t off, int
 	if (!fh)
 		return dz_ret(dz_block_6(SYS_preadv2, fd, iov, n, off, 0, flags));
 	r = check_flags(fh, iov, n, off, flags);
-	return dz_done(DZ_CALL_preadv2, r < 0 ? r : read_vector(fh, iov, n, off));
+	return dz_done(DZ_CALL_preadv2, r < 0 ? r : read_vector(fh, iov, n, off), fd, iov, n, off,
+		       flags);
 }
 
 /* --- writing --- */
@@ -141,49 +145,49 @@ DZ_DOOR(ssize_t, write, int fd, const void *buf, size_t len)
 {
 	if (!dz_fd_get(fd))
 		return dz_ret(dz_block_3(SYS_write, fd, buf, len));
-	return dz_done(DZ_CALL_write, -EBADF);
+	return dz_done(DZ_CALL_write, -EBADF, fd, buf, len);
 }
 
 DZ_DOOR(ssize_t, pwrite, int fd, const void *buf, size_t len, off_t off)
 {
 	if (!dz_fd_get(fd))
 		return dz_ret(dz_block_4(SYS_pwrite64, fd, buf, len, off));
-	return dz_done(DZ_CALL_pwrite, -EBADF);
+	return dz_done(DZ_CALL_pwrite, -EBADF, fd, buf, len, off);
 }
 
 DZ_DOOR(ssize_t, writev, int fd, const struct iovec *iov, int n)
 {
 	if (!dz_fd_get(fd))
 		return dz_ret(dz_block_3(SYS_writev, fd, iov, n));
-	return dz_done(DZ_CALL_writev, -EBADF);
+	return dz_done(DZ_CALL_writev, -EBADF, fd, iov, n);
 }
 
 DZ_DOOR(ssize_t, pwritev, int fd, const struct iovec *iov, int n, off_t off)
 {
 	if (!dz_fd_get(fd))
 		return dz_ret(dz_block_5(SYS_pwritev, fd, iov, n, off, 0));
-	return dz_done(DZ_CALL_pwritev, -EBADF);
+	return dz_done(DZ_CALL_pwritev, -EBADF, fd, iov, n, off);
 }
 
 DZ_DOOR(ssize_t, pwritev2, int fd, const struct iovec *iov, int n, off_t off, int flags)
 {
 	if (!dz_fd_get(fd))
 		return dz_ret(dz_block_6(SYS_pwritev2, fd, iov, n, off, 0, flags));
-	return dz_done(DZ_CALL_pwritev2, -EBADF);
+	return dz_done(DZ_CALL_pwritev2, -EBADF, fd, iov, n, off, flags);
 }
 
 DZ_DOOR(int, ftruncate, int fd, off_t len)
 {
 	if (!dz_fd_get(fd))
 		return (int)dz_ret(dz_sys_2(SYS_ftruncate, fd, len));
-	return (int)dz_done(DZ_CALL_ftruncate, -EINVAL);
+	return (int)dz_done(DZ_CALL_ftruncate, -EINVAL, fd, len);
 }
 
 DZ_DOOR(int, fallocate, int fd, int mode, off_t off, off_t len)
 {
 	if (!dz_fd_get(fd))
 		return (int)dz_ret(dz_sys_4(SYS_fallocate, fd, mode, off, len));
-	return (int)dz_done(DZ_CALL_fallocate, -EBADF);
+	return (int)dz_done(DZ_CALL_fallocate, -EBADF, fd, mode, off, len);
 }
 
 /* Returns the error instead of setting errno; libc's own has a fallback that writes. */
@@ -194,7 +198,7 @@ DZ_DOOR(int, posix_fallocate, int fd, off_t off, off_t len)
 
 	if (!dz_fd_get(fd))
 		return real ? real(fd, off, len) : EOPNOTSUPP;
-	dz_done(DZ_CALL_posix_fallocate, -EBADF);
+	dz_done(DZ_CALL_posix_fallocate, -EBADF, fd, off, len);
 	errno = saved;
 	return EBADF;
 }
@@ -205,28 +209,28 @@ DZ_DOOR(int, fsync, int fd)
 {
 	if (!dz_fd_get(fd))
 		return (int)dz_ret(dz_block_3(SYS_fsync, fd, 0, 0));
-	return (int)dz_done(DZ_CALL_fsync, 0);
+	return (int)dz_done(DZ_CALL_fsync, 0, fd);
 }
 
 DZ_DOOR(int, fdatasync, int fd)
 {
 	if (!dz_fd_get(fd))
 		return (int)dz_ret(dz_block_3(SYS_fdatasync, fd, 0, 0));
-	return (int)dz_done(DZ_CALL_fdatasync, 0);
+	return (int)dz_done(DZ_CALL_fdatasync, 0, fd);
 }
 
 DZ_DOOR(int, syncfs, int fd)
 {
 	if (!dz_fd_get(fd))
 		return (int)dz_ret(dz_sys_1(SYS_syncfs, fd));
-	return (int)dz_done(DZ_CALL_syncfs, 0);
+	return (int)dz_done(DZ_CALL_syncfs, 0, fd);
 }
 
 DZ_DOOR(int, sync_file_range, int fd, off_t off, off_t len, unsigned int flags)
 {
 	if (!dz_fd_get(fd))
 		return (int)dz_ret(dz_sys_4(SYS_sync_file_range, fd, off, len, flags));
-	return (int)dz_done(DZ_CALL_sync_file_range, 0);
+	return (int)dz_done(DZ_CALL_sync_file_range, 0, fd, off, len, flags);
 }
 
 #include "shim/aliases.h"

@@ -149,7 +149,7 @@ DZ_DOOR(int, posix_spawn_file_actions_addopen, actions_t *fa, int fd, const char
 	if (r <= 0)
 		return real(fa, fd, r == 0 ? p.path : path, flags, mode);
 	r = action_make(fa, &p, flags, ACTION_OPEN, &a);
-	dz_done(DZ_CALL_posix_spawn_file_actions_addopen, -r);
+	dz_done(DZ_CALL_posix_spawn_file_actions_addopen, -r, fa, fd, path, flags, mode);
 	errno = saved;
 	return r == 0 ? real_dup(fa, a->fd, fd) : real(fa, fd, path, flags, mode);
 }

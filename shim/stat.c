@@ -107,7 +107,7 @@ static long stat_at(enum dz_call call, int dir_fd, const char *path, struct stat
 		p.path = path;
 		r = stat_fd(dir_fd, st);
 		if (r != 0)
-			return dz_done(call, r < 0 ? r : 0);
+			return dz_done(call, r < 0 ? r : 0, dir_fd, path, st, flags);
 	}
 	r = dz_path_at(dir_fd, path, &p);
 	if (r == 0) {
@@ -116,7 +116,7 @@ static long stat_at(enum dz_call call, int dir_fd, const char *path, struct stat
 			return dz_ret(r);
 		r = 1;
 	}
-	return dz_done(call, r < 0 ? r : stat_path(&p, st));
+	return dz_done(call, r < 0 ? r : stat_path(&p, st), dir_fd, path, st, flags);
 }
 
 DZ_DOOR(int, stat, const char *path, struct stat *st)
@@ -141,7 +141,7 @@ DZ_DOOR(int, fstat, int fd, struct stat *st)
 
 	if (!fh)
 		return (int)dz_ret(dz_sys_2(SYS_fstat, fd, st));
-	return (int)dz_done(DZ_CALL_fstat, st ? dz_attr_fstat(fh, st) : -EFAULT);
+	return (int)dz_done(DZ_CALL_fstat, st ? dz_attr_fstat(fh, st) : -EFAULT, fd, 0, st);
 }
 
 /* --- before glibc 2.33: the first argument is the layout of struct stat --- */
@@ -239,7 +239,7 @@ DZ_DOOR(int, statx, int dir_fd, const char *path, int flags, unsigned int mask, 
 	if (means_link(path, flags))
 		return (int)dz_ret(dz_sys_5(SYS_statx, dir_fd, path, flags, mask, stx));
 	if (r != 0)
-		return (int)dz_done(DZ_CALL_statx, r < 0 ? r : 0);
+		return (int)dz_done(DZ_CALL_statx, r < 0 ? r : 0, dir_fd, path, flags, mask, stx);
 	r = dz_path_at(dir_fd, path, &p);
 	if (r == 0) {
 		r = dz_sys_5(SYS_statx, p.dir_fd, p.path, flags, mask, stx);
@@ -247,7 +247,8 @@ DZ_DOOR(int, statx, int dir_fd, const char *path, int flags, unsigned int mask, 
 			return (int)dz_ret(r);
 		r = 1;
 	}
-	return (int)dz_done(DZ_CALL_statx, r < 0 ? r : statx_path(&p, stx));
+	return (int)dz_done(DZ_CALL_statx, r < 0 ? r : statx_path(&p, stx), dir_fd, path, flags,
+			    mask, stx);
 }
 
 #include "shim/aliases.h"

@@ -66,10 +66,10 @@ DZ_DOOR(int, statfs, const char *path, struct statfs *st)
 			return (int)dz_ret(r);
 		r = 1;
 	}
-	r = r < 0 ? r : exists(&p, st);
+	r = dz_done(DZ_CALL_statfs, r < 0 ? r : exists(&p, st), path, st);
 	if (r == 0)
 		fill(st);
-	return (int)dz_done(DZ_CALL_statfs, r);
+	return (int)r;
 }
 
 DZ_DOOR(int, fstatfs, int fd, struct statfs *st)
@@ -78,7 +78,7 @@ DZ_DOOR(int, fstatfs, int fd, struct statfs *st)
 		return (int)dz_ret(dz_sys_2(SYS_fstatfs, fd, st));
 	if (st)
 		fill(st);
-	return (int)dz_done(DZ_CALL_fstatfs, st ? 0 : -EFAULT);
+	return (int)dz_done(DZ_CALL_fstatfs, st ? 0 : -EFAULT, fd, st);
 }
 
 /* libc makes a struct statvfs of the kernel's statfs; that is left to it. */
@@ -94,10 +94,10 @@ DZ_DOOR(int, statvfs, const char *path, struct statvfs *vfs)
 			return (int)r;
 		r = 1;
 	}
-	r = r < 0 ? r : exists(&p, vfs);
+	r = dz_done(DZ_CALL_statvfs, r < 0 ? r : exists(&p, vfs), path, vfs);
 	if (r == 0)
 		fill_vfs(vfs);
-	return (int)dz_done(DZ_CALL_statvfs, r);
+	return (int)r;
 }
 
 DZ_DOOR(int, fstatvfs, int fd, struct statvfs *vfs)
@@ -108,7 +108,7 @@ DZ_DOOR(int, fstatvfs, int fd, struct statvfs *vfs)
 		return real(fd, vfs);
 	if (vfs)
 		fill_vfs(vfs);
-	return (int)dz_done(DZ_CALL_fstatvfs, vfs ? 0 : -EFAULT);
+	return (int)dz_done(DZ_CALL_fstatvfs, vfs ? 0 : -EFAULT, fd, vfs);
 }
 
 /* -1 with errno as it was: there is no limit. */
@@ -153,7 +153,7 @@ DZ_DOOR(long, pathconf, const char *path, int name)
 	if (r == 0)
 		return real(p.path, name);
 	r = r < 0 ? r : exists(&p, "");
-	r = dz_done(DZ_CALL_pathconf, r);
+	r = dz_done(DZ_CALL_pathconf, r, path, name);
 	return r < 0 ? r : limit_of(name);
 }
 
@@ -163,7 +163,7 @@ DZ_DOOR(long, fpathconf, int fd, int name)
 
 	if (!dz_fd_get(fd))
 		return real(fd, name);
-	dz_done(DZ_CALL_fpathconf, 0);
+	dz_done(DZ_CALL_fpathconf, 0, fd, name);
 	return limit_of(name);
 }
 
@@ -177,7 +177,8 @@ DZ_DOOR(int, isfdtype, int fd, int type)
 	if (!fh)
 		return real(fd, type);
 	r = dz_attr_fstat(fh, &st);
-	return (int)dz_done(DZ_CALL_isfdtype, r < 0 ? r : (st.st_mode & S_IFMT) == (mode_t)type);
+	return (int)dz_done(DZ_CALL_isfdtype, r < 0 ? r : (st.st_mode & S_IFMT) == (mode_t)type, fd,
+			    type);
 }
 
 #include "shim/aliases.h"

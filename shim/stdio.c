@@ -64,14 +64,16 @@ static ssize_t stream_read(void *cookie, char *buf, size_t len)
 	/* The program may have put another file on the number. */
 	if (!fh)
 		return dz_ret(dz_sys_read(s->fd, buf, len));
-	return dz_done(DZ_CALL_read, DZ_INSIDE(dz_engine_read(dz_engine, fh, buf, len)));
+	return dz_done(DZ_CALL_read, DZ_INSIDE(dz_engine_read(dz_engine, fh, buf, len)), s->fd, buf,
+		       len);
 }
 
 static int stream_seek(void *cookie, off64_t *off, int whence)
 {
 	struct stream *s = cookie;
 	dz_fh fh = dz_fd_get(s->fd);
-	long r = fh ? dz_done(DZ_CALL_lseek, dz_engine_seek(dz_engine, fh, *off, whence))
+	long r = fh ? dz_done(DZ_CALL_lseek, dz_engine_seek(dz_engine, fh, *off, whence), s->fd,
+			      *off, whence)
 		    : dz_ret(dz_sys_3(SYS_lseek, s->fd, *off, whence));
 
 	if (r < 0)
@@ -303,7 +305,7 @@ DZ_DOOR(FILE *, fopen, const char *path, const char *mode)
 {
 	FILE *(*libc_fopen)(const char *, const char *) = DZ_REAL(fopen);
 	struct dz_path p;
-	FILE *fp;
+	FILE *fp = NULL;
 	long r = dz_path_at(AT_FDCWD, path, &p);
 
 	if (r == 0) {
@@ -311,7 +313,7 @@ DZ_DOOR(FILE *, fopen, const char *path, const char *mode)
 		if (fp || !dz_path_again(-errno, &p))
 			return fp;
 	}
-	r = dz_done(DZ_CALL_fopen, r < 0 ? r : stream_open(&p, mode, &fp));
+	r = dz_done(DZ_CALL_fopen, r < 0 ? r : stream_open(&p, mode, &fp), path, mode);
 	return r < 0 ? NULL : fp;
 }
 
@@ -323,7 +325,7 @@ DZ_DOOR(FILE *, fdopen, int fd, const char *mode)
 
 	if (!fh)
 		return libc_fdopen(fd, mode);
-	return dz_done(DZ_CALL_fdopen, stream_fdopen(fd, fh, mode, &fp)) < 0 ? NULL : fp;
+	return dz_done(DZ_CALL_fdopen, stream_fdopen(fd, fh, mode, &fp), fd, mode) < 0 ? NULL : fp;
 }
 
 /* A stream of ours closes through its cookie; libc's own closes the number itself. */
@@ -346,7 +348,7 @@ DZ_DOOR(FILE *, freopen, const char *path, const char *mode, FILE *fp)
 	if (r == 0 && !is_managed)
 		return libc_freopen(p.path, mode, fp);
 	r = r < 0 ? r : stream_reopen(r > 0 ? &p : NULL, p.path, mode, fp, NULL);
-	return dz_done(DZ_CALL_freopen, r) < 0 ? NULL : fp;
+	return dz_done(DZ_CALL_freopen, r, path, mode, fp) < 0 ? NULL : fp;
 }
 
 #include "shim/aliases.h"

@@ -29,14 +29,14 @@ static long xattr_path(const char *path, const struct xattr_call *x)
 	}
 	if (r > 0)
 		r = DZ_INSIDE(dz_path_stat(&p, &attr));
-	return dz_done(x->call, r < 0 ? r : x->answer);
+	return dz_done(x->call, r < 0 ? r : x->answer, path, x->a, x->b, x->c, x->d);
 }
 
 static long xattr_fd(int fd, const struct xattr_call *x)
 {
 	if (!dz_fd_get(fd))
 		return dz_ret(dz_sys_5(x->nr, fd, x->a, x->b, x->c, x->d));
-	return dz_done(x->call, x->answer);
+	return dz_done(x->call, x->answer, fd, x->a, x->b, x->c, x->d);
 }
 
 #define XATTR_CALL(name, a, b, c, d, answer)                                                       \

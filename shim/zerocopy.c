@@ -114,10 +114,10 @@ DZ_DOOR(ssize_t, sendfile, int to, int from, off64_t *off, size_t len)
 	struct copy c = { .from = fh, .to = to, .to_off = -1 };
 
 	if (dz_fd_get(to))
-		return dz_done(DZ_CALL_sendfile, -EBADF);
+		return dz_done(DZ_CALL_sendfile, -EBADF, to, from, off, len);
 	if (!fh)
 		return dz_ret(dz_block_4(SYS_sendfile, to, from, off, len));
-	return dz_done(DZ_CALL_sendfile, copy_from(&c, off, len));
+	return dz_done(DZ_CALL_sendfile, copy_from(&c, off, len), to, from, off, len);
 }
 
 /* copy_file_range(2) writes to regular files only, and not to one that appends. */
@@ -148,12 +148,14 @@ DZ_DOOR(ssize_t, copy_file_range, int from, off64_t *from_off, int to, off64_t *
 	dz_fh fh = dz_fd_get(from);
 
 	if (dz_fd_get(to))
-		return dz_done(DZ_CALL_copy_file_range, -EBADF);
+		return dz_done(DZ_CALL_copy_file_range, -EBADF, from, from_off, to, to_off, len,
+			       flags);
 	if (!fh)
 		return dz_ret(
 			dz_sys_6(SYS_copy_file_range, from, from_off, to, to_off, len, flags));
 	return dz_done(DZ_CALL_copy_file_range,
-		       flags ? -EINVAL : range_copy(fh, from_off, to, to_off, len));
+		       flags ? -EINVAL : range_copy(fh, from_off, to, to_off, len), from, from_off,
+		       to, to_off, len, flags);
 }
 
 /*
@@ -194,26 +196,24 @@ DZ_DOOR(ssize_t, splice, int from, off64_t *from_off, int to, off64_t *to_off, s
 	unsigned int flags)
 {
 	dz_fh fh = dz_fd_get(from);
-	long r;
 
 	if (dz_fd_get(to))
-		return dz_done(DZ_CALL_splice, -EBADF);
+		return dz_done(DZ_CALL_splice, -EBADF, from, from_off, to, to_off, len, flags);
 	if (!fh)
 		return dz_ret(dz_block_6(SYS_splice, from, from_off, to, to_off, len, flags));
-	if (!is_pipe(to))
-		r = -EINVAL;
-	else if (to_off)
-		r = -ESPIPE;
-	else
-		r = splice_to_pipe(fh, from_off, to, len, !(flags & SPLICE_F_NONBLOCK));
-	return dz_done(DZ_CALL_splice, r);
+	return dz_done(
+		DZ_CALL_splice,
+		!is_pipe(to) ? -EINVAL
+		: to_off     ? -ESPIPE
+			     : splice_to_pipe(fh, from_off, to, len, !(flags & SPLICE_F_NONBLOCK)),
+		from, from_off, to, to_off, len, flags);
 }
 
 /* Between two pipes only. */
 DZ_DOOR(ssize_t, tee, int from, int to, size_t len, unsigned int flags)
 {
 	if (dz_fd_get(from) || dz_fd_get(to))
-		return dz_done(DZ_CALL_tee, -EINVAL);
+		return dz_done(DZ_CALL_tee, -EINVAL, from, to, len, flags);
 	return dz_ret(dz_block_4(SYS_tee, from, to, len, flags));
 }
 
@@ -227,22 +227,25 @@ DZ_DOOR(int, posix_fadvise, int fd, off_t off, off_t len, int advice)
 		return (int)-dz_sys_4(SYS_fadvise64, fd, off, len, advice);
 	if (off < 0 || len < 0 || advice < POSIX_FADV_NORMAL || advice > POSIX_FADV_NOREUSE)
 		return EINVAL;
-	r = DZ_INSIDE(dz_engine_advise(dz_engine, fh, (uint64_t)off, (uint64_t)len, advice));
-	dz_done(DZ_CALL_posix_fadvise, 0);
+	dz_done(DZ_CALL_posix_fadvise,
+		(r = DZ_INSIDE(
+			 dz_engine_advise(dz_engine, fh, (uint64_t)off, (uint64_t)len, advice)),
+		 0),
+		fd, off, len, advice);
 	return (int)-r;
 }
 
 DZ_DOOR(ssize_t, readahead, int fd, off64_t off, size_t len)
 {
 	dz_fh fh = dz_fd_get(fd);
-	long r;
 
 	if (!fh)
 		return dz_ret(dz_sys_3(SYS_readahead, fd, off, len));
-	r = off < 0 ? -EINVAL
-		    : DZ_INSIDE(dz_engine_advise(dz_engine, fh, (uint64_t)off, len,
-						 POSIX_FADV_WILLNEED));
-	return dz_done(DZ_CALL_readahead, r);
+	return dz_done(DZ_CALL_readahead,
+		       off < 0 ? -EINVAL
+			       : DZ_INSIDE(dz_engine_advise(dz_engine, fh, (uint64_t)off, len,
+							    POSIX_FADV_WILLNEED)),
+		       fd, off, len);
 }
 
 #include "shim/aliases.h"

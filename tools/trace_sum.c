@@ -1,0 +1,325 @@
+// SPDX-License-Identifier: MIT
+/*
+ * The table of -c: strace's columns, then where the bytes came from and how long
+ * calls took.  Rows are collected by the number of a call, from the tables that
+ * threads keep or from events, and joined by name when they are printed.
+ */
+#include "tools/trace.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+void trace_sum_event(struct trace_sum *sum, const struct trace_event *ev)
+{
+	struct trace_sum_row *r = &sum->rows[ev->call % DZ_STAT_CALLS];
+
+	if (ev->is_bypass)
+		return;
+	r->calls[ev->tier]++;
+	r->ns[ev->tier] += ev->ns;
+	r->errors += ev->result < 0;
+	r->bytes += ev->result > 0 ? (uint64_t)ev->result : 0;
+	r->max_ns = dz_max_u64(r->max_ns, ev->ns);
+	r->queue_ns += (uint64_t)ev->queue_us * 1000;
+	r->net_ns += (uint64_t)ev->net_us * 1000;
+	r->disk_ns += (uint64_t)ev->disk_us * 1000;
+	r->buckets[dz_trace_bucket(ev->end - ev->start)]++;
+}
+
+/* ---- the tables of threads ---- */
+
+static uint64_t load(const _Atomic uint64_t *n)
+{
+	return atomic_load_explicit(n, memory_order_relaxed);
+}
+
+static void add_row(struct trace_sum_row *r, const struct dz_trace_row *from,
+		    const struct trace_session *s)
+{
+	for (int t = 0; t < DZ_TIERS; t++) {
+		r->ns[t] += trace_ns(s, load(&from->ticks[t]));
+		r->bytes += load(&from->bytes[t]);
+		r->max_ns = dz_max_u64(r->max_ns, trace_ns(s, load(&from->max[t])));
+		for (int b = 0; b < DZ_TRACE_BUCKETS; b++) {
+			uint32_t n = atomic_load_explicit(&from->calls[t][b], memory_order_relaxed);
+
+			r->calls[t] += n;
+			r->buckets[b] += n;
+		}
+	}
+	r->errors += load(&from->errors);
+	r->queue_ns += load(&from->queue_ns);
+	r->net_ns += load(&from->net_ns);
+	r->disk_ns += load(&from->disk_ns);
+}
+
+static bool is_gone(uint64_t owner)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%u/task/%u", (unsigned int)(owner >> 32),
+		 (unsigned int)owner);
+	return access(path, F_OK) < 0;
+}
+
+void trace_sum_tables(struct trace_sum *sum, const struct trace_session *s, bool all)
+{
+	for (uint32_t i = 0; i < DZ_TRACE_TABLES; i++) {
+		struct dz_trace_table *t = &s->file->tables[i];
+		bool is_shared = i == DZ_TRACE_TABLES - 1;
+		uint64_t owner = load(&t->owner);
+
+		if (!all && (is_shared || !owner || !is_gone(owner)))
+			continue;
+		for (uint32_t k = 0; k < DZ_TRACE_ROWS; k++) {
+			uint32_t call = t->call[k];
+
+			if (call && call <= DZ_STAT_CALLS)
+				add_row(&sum->rows[call - 1], &t->rows[k], s);
+		}
+		sum->lost += load(&t->lost);
+		if (all)
+			continue;
+		/* Nobody writes there any more; with the owner it becomes free. */
+		memset((char *)t + sizeof(t->owner), 0, sizeof(*t) - sizeof(t->owner));
+		atomic_store_explicit(&t->owner, 0, memory_order_release);
+	}
+}
+
+/* ---- what was not served ---- */
+
+/* The file that is mapped at an address of a process. */
+static void find_library(uint32_t pid, uint64_t address, char *out, size_t len)
+{
+	char path[64], line[4352];
+	FILE *maps;
+
+	snprintf(path, sizeof(path), "/proc/%u/maps", pid);
+	maps = fopen(path, "re");
+	while (maps && fgets(line, sizeof(line), maps)) {
+		uint64_t from, to;
+		char *slash = strrchr(line, '/');
+
+		if (sscanf(line, "%" SCNx64 "-%" SCNx64, &from, &to) != 2 || address < from ||
+		    address >= to || !slash)
+			continue;
+		slash[strcspn(slash, "\n")] = '\0';
+		snprintf(out, len, "%.90s", slash + 1);
+		break;
+	}
+	if (maps)
+		fclose(maps);
+}
+
+static struct trace_missed *missed_of(struct trace_sum *sum, uint64_t what, uint64_t caller)
+{
+	uint32_t pid = (uint32_t)(what >> 32), call = (uint32_t)(what >> 16) & 0xffff;
+	struct trace_missed *m = sum->missed;
+
+	for (uint32_t i = 0; i < sum->n_missed; i++, m++) {
+		if (m->pid == pid && m->call == call && m->caller == caller &&
+		    m->err == (what & 0xffff))
+			return m;
+	}
+	if (sum->n_missed == TRACE_MISSED_MAX)
+		return NULL;
+	sum->n_missed++;
+	*m = (struct trace_missed){ .pid = pid, .call = call, .caller = caller };
+	m->err = (uint32_t)(what & 0xffff);
+	find_library(pid, caller, m->library, sizeof(m->library));
+	return m;
+}
+
+void trace_sum_missed(struct trace_sum *sum, const struct trace_session *s)
+{
+	for (uint32_t i = 0; i < DZ_TRACE_MISSED; i++) {
+		const struct dz_trace_missed *from = &s->file->missed[i];
+		uint64_t what = load(&from->what), caller = load(&from->caller);
+		struct trace_missed *m = what && caller ? missed_of(sum, what, caller) : NULL;
+
+		if (m)
+			m->n = load(&from->n);
+	}
+}
+
+static void print_missed(FILE *to, const struct trace_sum *sum)
+{
+	if (!sum->n_missed)
+		return;
+	fputs("\nbypass: calls on a mount that were not served\n"
+	      "    calls symbol           library                  reason\n"
+	      "--------- ---------------- ------------------------ ----------------\n",
+	      to);
+	for (uint32_t i = 0; i < sum->n_missed; i++) {
+		const struct trace_missed *m = &sum->missed[i];
+		const char *name = strerrorname_np((int)m->err);
+
+		fprintf(to, "%9" PRIu64 " %-16s %-24s %s (%s)\n", m->n,
+			trace_call_info(m->call)->symbol, m->library[0] ? m->library : "?",
+			name ? name : "?", strerror((int)m->err));
+	}
+}
+
+/* ---- the table ---- */
+
+struct line {
+	const char *name;
+	bool is_data;
+	bool is_name; /* looks up a name: in memory unless a tier says otherwise */
+	struct trace_sum_row r;
+	uint64_t calls, ns;
+};
+
+static void join(struct line *l, const struct trace_sum_row *r)
+{
+	for (int t = 0; t < DZ_TIERS; t++) {
+		l->r.calls[t] += r->calls[t];
+		l->calls += r->calls[t];
+		l->ns += r->ns[t];
+	}
+	for (int b = 0; b < DZ_TRACE_BUCKETS; b++)
+		l->r.buckets[b] += r->buckets[b];
+	l->r.errors += r->errors;
+	l->r.max_ns = dz_max_u64(l->r.max_ns, r->max_ns);
+	if (l->is_data)
+		l->r.bytes += r->bytes;
+}
+
+static uint32_t collect(struct line *lines, const struct trace_sum *sum,
+			const struct trace_filter *f)
+{
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < DZ_STAT_CALLS; i++) {
+		const struct trace_call_info *info = trace_call_info(i);
+		uint64_t calls = 0;
+		uint32_t k = 0;
+
+		for (int t = 0; t < DZ_TIERS; t++)
+			calls += sum->rows[i].calls[t];
+		if (!calls || !f->calls[i])
+			continue;
+		while (k < n && strcmp(lines[k].name, info->name) != 0)
+			k++;
+		if (k == n)
+			lines[n++] = (struct line){ .name = info->name,
+						    .is_data = info->classes & TRACE_DATA };
+		lines[k].is_name |= (info->classes & TRACE_FILE) != 0;
+		join(&lines[k], &sum->rows[i]);
+	}
+	return n;
+}
+
+static int by_time(const void *a, const void *b)
+{
+	const struct line *x = a, *y = b;
+
+	if (x->ns != y->ns)
+		return x->ns > y->ns ? -1 : 1;
+	return strcmp(x->name, y->name);
+}
+
+/* No call in the first `share` of them took longer, to the bucket. */
+static uint64_t quantile(const struct line *l, double share, const struct trace_session *s)
+{
+	uint64_t seen = 0, want = (uint64_t)(share * (double)l->calls);
+
+	for (uint32_t b = 0; b < DZ_TRACE_BUCKETS; b++) {
+		seen += l->r.buckets[b];
+		if (seen > want || seen == l->calls)
+			return dz_min_u64(trace_ns(s, dz_trace_bucket_end(b)), l->r.max_ns);
+	}
+	return l->r.max_ns;
+}
+
+static void put_time(FILE *to, uint64_t ns)
+{
+	char text[32];
+
+	if (ns < 10000)
+		snprintf(text, sizeof(text), "%" PRIu64 "ns", ns);
+	else if (ns < 10000000)
+		snprintf(text, sizeof(text), "%" PRIu64 "us", ns / 1000);
+	else if (ns < 10000000000)
+		snprintf(text, sizeof(text), "%" PRIu64 "ms", ns / 1000000);
+	else
+		snprintf(text, sizeof(text), "%" PRIu64 "s", ns / 1000000000);
+	fprintf(to, " %7s", text);
+}
+
+static void put_count(FILE *to, uint64_t n, int width)
+{
+	if (n)
+		fprintf(to, " %*" PRIu64, width, n);
+	else
+		fprintf(to, " %*s", width, "");
+}
+
+static void print_line(FILE *to, const struct line *l, uint64_t all_ns,
+		       const struct trace_session *s)
+{
+	static const double shares[] = { 0.5, 0.99, 0.999 };
+
+	fprintf(to, "%6.2f %11.6f %11" PRIu64 " %9" PRIu64,
+		all_ns ? 100.0 * (double)l->ns / (double)all_ns : 0.0, (double)l->ns / 1e9,
+		l->calls ? l->ns / l->calls / 1000 : 0, l->calls);
+	put_count(to, l->r.errors, 9);
+	for (int t = 0; t < DZ_TIERS; t++)
+		put_count(to, t || l->is_data || l->is_name ? l->r.calls[t] : 0, 8);
+	put_count(to, l->is_data ? l->r.bytes : 0, 13);
+	for (size_t i = 0; i < DZ_ARRAY_LEN(shares); i++)
+		put_time(to, quantile(l, shares[i], s));
+	put_time(to, l->r.max_ns);
+	fprintf(to, " %s\n", l->name);
+}
+
+static void print_rule(FILE *to)
+{
+	fputs("------ ----------- ----------- --------- --------- -------- -------- -------- "
+	      "--------"
+	      " ------------- ------- ------- ------- ------- ----------------\n",
+	      to);
+}
+
+void trace_sum_print(FILE *to, const struct trace_sum *sum, const struct trace_session *s,
+		     const struct trace_filter *f)
+{
+	struct line *lines = calloc(DZ_STAT_CALLS, sizeof(*lines));
+	struct line total = { .name = "total", .is_data = true, .is_name = true };
+	uint64_t tier0 = 0;
+	uint32_t n;
+
+	if (!lines)
+		abort();
+	n = collect(lines, sum, f);
+	qsort(lines, n, sizeof(*lines), by_time);
+	fputs("% time     seconds  usecs/call     calls    errors     dram     disk     peer     "
+	      "blob"
+	      "         bytes     p50     p99   p99.9     max syscall\n",
+	      to);
+	print_rule(to);
+	for (uint32_t i = 0; i < n; i++) {
+		total.ns += lines[i].ns;
+		if (lines[i].is_data || lines[i].is_name)
+			tier0 += lines[i].r.calls[0];
+	}
+	for (uint32_t i = 0; i < n; i++) {
+		struct trace_sum_row *r = &lines[i].r;
+		uint64_t ns = total.ns;
+
+		print_line(to, &lines[i], ns, s);
+		join(&total, r);
+		total.ns = ns;
+	}
+	total.r.calls[0] = tier0;
+	print_rule(to);
+	print_line(to, &total, total.ns, s);
+	if (sum->lost)
+		fprintf(to, "%" PRIu64 " calls had no room in the table\n", sum->lost);
+	print_missed(to, sum);
+	free(lines);
+}
