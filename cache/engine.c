@@ -219,10 +219,10 @@ void dz_engine_fork_child(struct dz_engine *e, uint32_t cookie)
 		atomic_store_explicit(&e->stripe_owner[i], 0, memory_order_relaxed);
 	dz_engine_forget_bounces(e);
 	dz_inline_abandon(e);
-	dz_map_forget(e);
 	/* Without a record of its own it still reads; it just counts in nobody's name. */
 	if (dz_member_adopt(&e->seg, cookie) < 0)
 		e->seg.member = DZ_NONE;
+	dz_map_fork_child(e);
 	dz_trace_fork_child(e, trace);
 }
 

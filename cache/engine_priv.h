@@ -38,7 +38,7 @@ struct dz_engine {
 	dz_lookup_fn *lookup;	       /* dlsym, or what stands for it */
 	struct dz_inline *inl;	       /* the fetch module's state, made on first use */
 	_Atomic uint32_t pid;
-	struct dz_maps *maps; /* made by the first mmap of a managed file */
+	struct dz_maps *_Atomic maps; /* made by the first mmap of a managed file */
 	_Atomic uint32_t map_lock;
 	_Atomic uint64_t agent_seen_ms; /* an agent was alive then */
 	struct dz_engine_bounce bounces[DZ_ENGINE_BOUNCES];
@@ -135,8 +135,8 @@ struct dz_bounce *dz_engine_bounce_lock(struct dz_engine *e);
 void dz_engine_bounce_unlock(struct dz_engine *e, struct dz_bounce *b);
 /* In a forked child: the parent's. */
 void dz_engine_forget_bounces(struct dz_engine *e);
-/* In a forked child. */
-void dz_map_forget(struct dz_engine *e);
+/* In a forked child that has a record of its own. */
+void dz_map_fork_child(struct dz_engine *e);
 /* Does the program still map pages of the cache? */
 bool dz_map_is_used(const struct dz_engine *e);
 /* A real descriptor of the file's bytes, or a mapping of such a one. */

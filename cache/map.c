@@ -31,16 +31,23 @@
 
 #define REGIONS 4096
 
-/* A mapped range; block i of it starts at base + i MiB and lies in slab slabs[i]. */
+/* The slabs of a mapping's blocks; of all the regions that it has been cut into. */
+struct span {
+	size_t bytes; /* of the memory that this begins */
+	uint32_t users;
+	uint32_t slab[];
+};
+
+/* A mapped range; block i of it starts at base + i MiB and lies in slab span->slab[i]. */
 struct region {
 	uintptr_t at, end; /* 0: free place */
 	uintptr_t base;
-	uint32_t *slabs; /* kept as long as the process: a region may be cut in two */
+	struct span *span;
 };
 
 struct dz_maps {
 	struct region region[REGIONS];
-	uint32_t used; /* places from here on were never taken */
+	uint32_t used;	 /* places from here on were never taken */
 	uint32_t refs[]; /* of each DRAM slab, in this process */
 };
 
@@ -53,9 +60,8 @@ struct stitch {
 	size_t tail;  /* whole pages behind the file's end */
 	uint64_t first;
 	uint32_t n;	 /* blocks */
-	uint32_t *slots; /* first pages */
-	uint32_t *slabs;
-	size_t bytes; /* of both arrays */
+	uint32_t *slots; /* first pages; behind the span's slabs */
+	struct span *span;
 };
 
 static bool map_try_lock(struct dz_engine *e)
@@ -75,10 +81,19 @@ static void map_unlock(struct dz_engine *e)
 	atomic_store_explicit(&e->map_lock, 0, memory_order_release);
 }
 
-void dz_map_forget(struct dz_engine *e)
+/*
+ * The child has its own copy of the table, and pins like the parent's; but not of
+ * what a thread of the parent mapped between the copy of its pins and the fork.
+ */
+void dz_map_fork_child(struct dz_engine *e)
 {
-	/* The child has its own copy of the table, and pins like the parent's. */
+	struct dz_maps *m = e->maps;
+
 	atomic_store_explicit(&e->map_lock, 0, memory_order_relaxed);
+	for (uint32_t s = 0; m && s < e->seg.n_dram_slabs; s++) {
+		if (m->refs[s])
+			dz_pin_slab(&e->seg, s);
+	}
 }
 
 bool dz_map_is_used(const struct dz_engine *e)
@@ -88,15 +103,18 @@ bool dz_map_is_used(const struct dz_engine *e)
 
 static int map_table(struct dz_engine *e)
 {
+	size_t bytes = sizeof(*e->maps) + (size_t)e->seg.n_dram_slabs * 4;
+	struct dz_maps *none = NULL;
 	void *map;
 	int ret;
 
 	if (e->maps)
 		return 0;
-	ret = dz_sys_mmap(&map, NULL, sizeof(*e->maps) + (size_t)e->seg.n_dram_slabs * 4,
-			  PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (ret == 0)
-		e->maps = map;
+	ret = dz_sys_mmap(&map, NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+			  -1, 0);
+	/* Two tables would count one slab's pins apart, and the first to end would unpin it. */
+	if (ret == 0 && !atomic_compare_exchange_strong(&e->maps, &none, map))
+		dz_sys_munmap(map, bytes);
 	return ret;
 }
 
@@ -165,7 +183,7 @@ static int map_get_block(struct stitch *s, uint32_t i)
 
 		s->slots[i] = map_pin_block(s, blk);
 		if (s->slots[i] != DZ_NONE) {
-			s->slabs[i] = s->slots[i] / DZ_SLAB_PAGES;
+			s->span->slab[i] = s->slots[i] / DZ_SLAB_PAGES;
 			return 0;
 		}
 		ret = dz_miss_wait(s->e, s->f, blk, all, all, 0);
@@ -180,7 +198,7 @@ static int map_get_block(struct stitch *s, uint32_t i)
 static void map_drop_blocks(struct stitch *s, uint32_t n)
 {
 	for (uint32_t i = 0; i < n; i++)
-		map_unpin(s->e, s->slabs[i]);
+		map_unpin(s->e, s->span->slab[i]);
 }
 
 static int map_get_blocks(struct stitch *s)
@@ -269,39 +287,55 @@ static int map_make(struct stitch *s, void *addr, int prot, int flags, void **ou
 	return ret;
 }
 
+/* A place for a mapped range, with the lock held; false: there is none, its pins stay. */
+static bool map_put_region(struct dz_maps *m, struct region r)
+{
+	for (uint32_t i = 0; r.at < r.end && i < REGIONS; i++) {
+		if (m->region[i].at)
+			continue;
+		m->region[i] = r;
+		r.span->users++;
+		if (i >= m->used)
+			m->used = i + 1;
+		return true;
+	}
+	return false;
+}
+
+static void span_free(struct span *span)
+{
+	dz_sys_munmap(span, span->bytes);
+}
+
 /* Notes the mapping.  No place to note it: its pins stay for good. */
 static void map_note(struct stitch *s, uintptr_t at)
 {
-	struct dz_maps *m = s->e->maps;
+	struct region r = {
+		.at = at, .end = at + s->len, .base = at - s->off % DZ_BLOCK_BYTES, .span = s->span
+	};
+	bool is_noted = false;
 
-	if (!map_try_lock(s->e))
-		return;
-	for (uint32_t i = 0; i < REGIONS; i++) {
-		if (m->region[i].at)
-			continue;
-		m->region[i] = (struct region){ .at = at,
-						.end = at + s->len,
-						.base = at - s->off % DZ_BLOCK_BYTES,
-						.slabs = s->slabs };
-		if (i >= m->used)
-			m->used = i + 1;
-		break;
+	if (map_try_lock(s->e)) {
+		is_noted = map_put_region(s->e->maps, r);
+		map_unlock(s->e);
 	}
-	map_unlock(s->e);
+	if (!is_noted)
+		span_free(s->span);
 }
 
 static int map_arrays(struct stitch *s)
 {
+	size_t bytes = sizeof(*s->span) + (size_t)s->n * 8;
 	void *map;
 	int ret;
 
-	s->bytes = (size_t)s->n * 8;
-	ret = dz_sys_mmap(&map, NULL, s->bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+	ret = dz_sys_mmap(&map, NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
 			  -1, 0);
 	if (ret < 0)
 		return ret;
-	s->slabs = map;
-	s->slots = s->slabs + s->n;
+	s->span = map;
+	s->span->bytes = bytes;
+	s->slots = s->span->slab + s->n;
 	return 0;
 }
 
@@ -335,8 +369,8 @@ static int map_stitch(struct dz_engine *e, struct dz_ofile *f, void *addr, size_
 	}
 	map_drop_blocks(&s, s.n);
 err_arrays:
-	if (s.slabs)
-		dz_sys_munmap(s.slabs, s.bytes);
+	if (s.span)
+		span_free(s.span);
 	return ret;
 }
 
@@ -360,24 +394,35 @@ static void map_cut(struct dz_engine *e, const struct region *r, uintptr_t at, u
 			continue;
 		if (end < r->end && map_touches(end, r->end, from, to))
 			continue;
-		map_unpin_locked(e, r->slabs[b]);
+		map_unpin_locked(e, r->span->slab[b]);
 	}
 }
 
-/* A remainder goes to a free place; without one its pins stay. */
-static void map_keep_rest(struct dz_maps *m, const struct region *old, uintptr_t at,
-			  uintptr_t end)
+/* The two remainders of r end and begin in one block: its pin is each one's now. */
+static void map_pin_twice(struct dz_maps *m, const struct region *r, uintptr_t at, uintptr_t end)
 {
-	for (uint32_t i = 0; at < end && i < REGIONS; i++) {
-		if (m->region[i].at)
-			continue;
-		m->region[i] = *old;
-		m->region[i].at = at;
-		m->region[i].end = end;
-		if (i >= m->used)
-			m->used = i + 1;
-		return;
-	}
+	uintptr_t left = (at - 1 - r->base) / DZ_BLOCK_BYTES;
+	uintptr_t right = (end - r->base) / DZ_BLOCK_BYTES;
+
+	if (at > r->at && end < r->end && left == right)
+		m->refs[r->span->slab[left]]++;
+}
+
+/* [at, end) goes out of region number i. */
+static void map_take_out(struct dz_engine *e, uint32_t i, uintptr_t at, uintptr_t end)
+{
+	struct dz_maps *m = e->maps;
+	struct region old = m->region[i], left = old, right = old;
+
+	map_cut(e, &old, at, end);
+	map_pin_twice(m, &old, at, end);
+	left.end = at;
+	right.at = end;
+	m->region[i].at = 0;
+	map_put_region(m, left);
+	map_put_region(m, right);
+	if (--old.span->users == 0)
+		span_free(old.span);
 }
 
 void dz_engine_unmapped(struct dz_engine *e, void *addr, size_t len)
@@ -390,14 +435,10 @@ void dz_engine_unmapped(struct dz_engine *e, void *addr, size_t len)
 		return;
 	used = m->used;
 	for (uint32_t i = 0; i < used; i++) {
-		struct region old = m->region[i];
+		const struct region *r = &m->region[i];
 
-		if (!old.at || !map_touches(old.at, old.end, at, end))
-			continue;
-		map_cut(e, &old, at, end);
-		m->region[i].at = 0;
-		map_keep_rest(m, &old, old.at, at > old.at ? at : old.at);
-		map_keep_rest(m, &old, end < old.end ? end : old.end, old.end);
+		if (r->at && map_touches(r->at, r->end, at, end))
+			map_take_out(e, i, at, end);
 	}
 	map_unlock(e);
 }

@@ -51,8 +51,14 @@ uint32_t dz_pins_count(const struct dz_seg *seg)
 {
 	uint32_t n = 0;
 
-	for (uint32_t s = 0; s < seg->n_dram_slabs; s++)
-		n += atomic_load_explicit(&seg->dram_slabs[s].mapped, memory_order_relaxed) != 0;
+	for (uint32_t w = 0; w < seg->pin_words; w++) {
+		uint64_t bits = 0;
+
+		for (uint32_t m = 0; m < dz_members_high(seg); m++)
+			bits |= atomic_load_explicit(pin_word(seg, m, w * 64),
+						     memory_order_relaxed);
+		n += (uint32_t)__builtin_popcountll(bits);
+	}
 	return n;
 }
 

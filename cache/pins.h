@@ -14,7 +14,7 @@ void dz_pin_slab(struct dz_seg *seg, uint32_t slab);
 void dz_unpin_slab(struct dz_seg *seg, uint32_t slab);
 /* For an evictor that has already taken the slot: does anybody map the slab? */
 bool dz_slab_is_mapped(const struct dz_seg *seg, uint32_t slab);
-/* Slabs that are mapped, at most. */
+/* Slabs that are mapped now. */
 uint32_t dz_pins_count(const struct dz_seg *seg);
 void dz_pins_inherit(struct dz_seg *seg, uint32_t from, uint32_t to);
 void dz_pins_drop_all(struct dz_seg *seg, uint32_t member);

@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: MIT */
+/* Mappings: a slab stays pinned as long as a page of it is mapped, and no longer. */
+#include "cache/engine_priv.h"
+#include "cache/index.h"
+#include "cache/pins.h"
+#include "cache/slabs.h"
+#include "tests/unit/seg_fixture.h"
+
+#include <sys/mman.h>
+
+#define PAGES 3u
+
+/* A segment with one file of three pages, whole in DRAM. */
+struct map_fixture {
+	struct dz_engine e; /* first: its segment is the fixture's */
+	struct seg_fixture *files;
+	dz_fh fh;
+	uint32_t slab;
+};
+
+static void put_block(struct map_fixture *f, struct dz_key key)
+{
+	const struct dz_seg *seg = &f->e.seg;
+	uint64_t ctl, now;
+	uint32_t n = dz_slot_alloc(seg, DZ_TIER_DRAM, PAGES * DZ_PAGE, seg->member, &ctl);
+	struct dz_slot *s = dz_dram_slot(seg, n);
+
+	assert_int_not_equal(n, DZ_NONE);
+	atomic_store(&s->key_lo, key.lo);
+	atomic_store(&s->key_hi, key.hi);
+	atomic_store(&s->len, PAGES * DZ_PAGE);
+	memset(dz_seg_page(seg, n), 'x', PAGES * DZ_PAGE);
+	atomic_store(&s->valid, 1);
+	assert_int_equal(dz_index_insert(seg, key, DZ_TIER_DRAM, n, DZ_NONE), 0);
+	assert_true(dz_slot_publish(seg, DZ_TIER_DRAM, n, ctl, &now));
+	f->slab = n / DZ_SLAB_PAGES;
+}
+
+static int set_up(void **state)
+{
+	struct map_fixture *f = calloc(1, sizeof(*f));
+	struct dz_ofile *file;
+	uint32_t n;
+
+	*state = f;
+	if (!f || seg_fixture_up((void **)&f->files) < 0)
+		return -1;
+	f->e.seg = f->files->seg;
+	n = dz_file_alloc(&f->e.seg);
+	if (n == DZ_NONE)
+		return -1;
+	file = &f->e.seg.files[n];
+	file->key_lo = 1;
+	file->key_hi = 2;
+	file->size = PAGES * DZ_PAGE;
+	file->mode = S_IFREG | 0444;
+	f->fh = dz_file_ready(&f->e.seg, n);
+	put_block(f, dz_block_key((struct dz_key){ 1, 2 }, 0));
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	struct map_fixture *f = *state;
+
+	seg_fixture_down((void **)&f->files);
+	free(f);
+	return 0;
+}
+
+static uint8_t *map_file(struct map_fixture *f)
+{
+	void *at;
+
+	assert_int_equal(
+		dz_engine_map(&f->e, f->fh, NULL, PAGES * DZ_PAGE, PROT_READ, MAP_SHARED, 0, &at),
+		0);
+	assert_int_equal(*(uint8_t *)at, 'x');
+	return at;
+}
+
+static void unmap_page(struct map_fixture *f, uint8_t *at, uint32_t page)
+{
+	dz_engine_unmapped(&f->e, at + (size_t)page * DZ_PAGE, DZ_PAGE);
+	munmap(at + (size_t)page * DZ_PAGE, DZ_PAGE);
+}
+
+static void a_block_with_a_hole_stays_pinned_until_its_last_page_goes(void **state)
+{
+	struct map_fixture *f = *state;
+	uint8_t *at = map_file(f);
+
+	unmap_page(f, at, 1);
+	assert_true(dz_slab_is_mapped(&f->e.seg, f->slab));
+	unmap_page(f, at, 0);
+	assert_true(dz_slab_is_mapped(&f->e.seg, f->slab));
+	unmap_page(f, at, 2);
+	assert_false(dz_slab_is_mapped(&f->e.seg, f->slab));
+}
+
+static void a_slab_that_was_mapped_once_does_not_count_for_good(void **state)
+{
+	struct map_fixture *f = *state;
+	uint8_t *at = map_file(f);
+
+	assert_int_equal(dz_pins_count(&f->e.seg), 1);
+	dz_engine_unmapped(&f->e, at, PAGES * DZ_PAGE);
+	munmap(at, PAGES * DZ_PAGE);
+	assert_int_equal(dz_pins_count(&f->e.seg), 0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(
+			a_block_with_a_hole_stays_pinned_until_its_last_page_goes, set_up,
+			tear_down),
+		cmocka_unit_test_setup_teardown(a_slab_that_was_mapped_once_does_not_count_for_good,
+						set_up, tear_down),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
