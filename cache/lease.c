@@ -280,10 +280,9 @@ static void lease_settle_slot(struct dz_seg *seg, uint32_t idx, uint32_t owner, 
 			&s->ctl, &ctl, dz_ctl(dz_ctl_gen(ctl) + 1, owner, DZ_SLOT_QUARANTINE));
 }
 
-bool dz_lease_take_over(struct dz_seg *seg, uint32_t idx, bool owner_dead)
+bool dz_lease_take_over(struct dz_seg *seg, uint32_t idx, uint64_t word, bool owner_dead)
 {
 	struct dz_lease *l = &seg->leases[idx];
-	uint64_t word = atomic_load_explicit(&l->word, memory_order_acquire);
 	uint64_t mine;
 
 	if (dz_lease_state(word) != DZ_LEASE_ACTIVE)

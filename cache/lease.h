@@ -67,12 +67,13 @@ void dz_lease_progress(struct dz_seg *seg, uint32_t idx, uint32_t pieces);
 /* Fetcher: the end, err 0 or -errno.  Does nothing when it was taken over. */
 void dz_lease_finish(struct dz_seg *seg, uint32_t idx, uint64_t word, int err);
 /*
- * Anyone: an active lease whose owner is dead (`owner_dead`) or late becomes
- * requested again, under a new token.  The slot that was being filled is made
+ * Anyone: an active lease (word `word`: that owner, not one who has come since)
+ * whose owner is dead (`owner_dead`) or late becomes requested again, under a new
+ * token.  The slot that was being filled is made
  * safe: of a dead owner it is published as far as it came, of a late one it is
  * quarantined.  Returns whether it did.
  */
-bool dz_lease_take_over(struct dz_seg *seg, uint32_t idx, bool owner_dead);
+bool dz_lease_take_over(struct dz_seg *seg, uint32_t idx, uint64_t word, bool owner_dead);
 /* Rings the bit of `idx` for this agent. */
 void dz_lease_ring(struct dz_seg *seg, uint32_t agent, uint32_t idx);
 

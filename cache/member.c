@@ -348,7 +348,7 @@ static void member_settle_leases(struct dz_seg *seg, uint32_t dead)
 		uint64_t word = atomic_load_explicit(&seg->leases[i].word, memory_order_acquire);
 
 		if (dz_lease_state(word) == DZ_LEASE_ACTIVE && dz_lease_owner(word) == dead)
-			dz_lease_take_over(seg, i, true);
+			dz_lease_take_over(seg, i, word, true);
 	}
 }
 

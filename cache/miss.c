@@ -126,7 +126,7 @@ static void miss_look_after(struct miss *m, const struct dz_lease_ref *ref)
 	if (dz_lease_state(word) == DZ_LEASE_ACTIVE) {
 		bool is_dead = !dz_member_is_alive(seg, dz_lease_owner(word));
 
-		if (dz_lease_take_over(seg, ref->idx, is_dead))
+		if (dz_lease_take_over(seg, ref->idx, word, is_dead))
 			dz_lease_ring(seg, m->agent, ref->idx);
 	} else if (dz_lease_state(word) == DZ_LEASE_REQUESTED) {
 		dz_lease_ring(seg, m->agent, ref->idx);

@@ -186,7 +186,7 @@ static void the_lease_of_a_dead_owner_is_taken_over(void **state)
 	struct dz_lease_ref ref;
 
 	assert_int_equal(ask(seg, 1, 1, &ref), 0);
-	assert_true(dz_lease_take_over(seg, idx, true));
+	assert_true(dz_lease_take_over(seg, idx, word, true));
 	/* what had come is published, under the same generation */
 	assert_int_equal(slot_state(seg, slot), DZ_SLOT_READY);
 	assert_int_equal(dz_index_find(seg, key_of(1), DZ_TIER_DRAM, &ctl), slot);
@@ -204,7 +204,7 @@ static void a_dead_owner_s_empty_slot_is_freed(void **state)
 	uint64_t word, ctl;
 	uint32_t slot = begin_fetch(&other, 1, 0, &word, &ctl);
 
-	assert_true(dz_lease_take_over(seg, lease_of(seg, word), true));
+	assert_true(dz_lease_take_over(seg, lease_of(seg, word), word, true));
 	assert_int_equal(slot_state(seg, slot), DZ_SLOT_FREE);
 	assert_int_equal(dz_index_find(seg, key_of(1), DZ_TIER_DRAM, &ctl), DZ_NONE);
 	assert_int_equal(atomic_load(&seg->hdr->chunks[0]), 0);
@@ -216,9 +216,9 @@ static void a_late_owner_keeps_its_slot_but_cannot_publish(void **state)
 	uint64_t word, ctl, now;
 	uint32_t slot = begin_fetch(&other, 1, 0x3, &word, &ctl), idx = lease_of(seg, word);
 
-	assert_false(dz_lease_take_over(seg, idx, false)); /* not late yet */
+	assert_false(dz_lease_take_over(seg, idx, word, false)); /* not late yet */
 	atomic_store(&seg->leases[idx].deadline_ms, 0);
-	assert_true(dz_lease_take_over(seg, idx, false));
+	assert_true(dz_lease_take_over(seg, idx, word, false));
 	assert_int_equal(slot_state(seg, slot), DZ_SLOT_QUARANTINE);
 	assert_int_equal(dz_index_find(seg, key_of(1), DZ_TIER_DRAM, &ctl), DZ_NONE);
 	/* it wakes up */
@@ -240,7 +240,7 @@ static void a_renewed_lease_is_not_late(void **state)
 	begin_fetch(&other, 1, 0, &word, &ctl);
 	atomic_store(&seg->leases[lease_of(seg, word)].deadline_ms, 0);
 	assert_true(dz_lease_holds(&other, lease_of(seg, word), word));
-	assert_false(dz_lease_take_over(seg, lease_of(seg, word), false));
+	assert_false(dz_lease_take_over(seg, lease_of(seg, word), word, false));
 }
 
 static void of_two_who_take_over_one_does(void **state)
@@ -251,10 +251,25 @@ static void of_two_who_take_over_one_does(void **state)
 
 	begin_fetch(&other, 1, 0, &word, &ctl);
 	idx = lease_of(seg, word);
-	assert_true(dz_lease_take_over(seg, idx, true));
-	assert_false(dz_lease_take_over(&third, idx, true));
+	assert_true(dz_lease_take_over(seg, idx, word, true));
+	assert_false(dz_lease_take_over(&third, idx, word, true));
 	assert_int_equal(dz_lease_token(atomic_load(&seg->leases[idx].word)),
 			 dz_lease_token(word) + 1);
+}
+
+static void who_came_after_the_dead_owner_is_not_taken_for_it(void **state)
+{
+	struct dz_seg *seg = *state, dead = as_member(seg, 2), next = as_member(seg, 3);
+	uint64_t word, now, ctl;
+	uint32_t idx;
+
+	begin_fetch(&dead, 1, 0, &word, &ctl);
+	idx = lease_of(seg, word);
+	assert_true(dz_lease_take_over(seg, idx, word, true));
+	assert_true(dz_lease_claim(&next, idx, &now));
+	/* who had looked at the lease before all that */
+	assert_false(dz_lease_take_over(seg, idx, word, true));
+	assert_true(dz_lease_holds(&next, idx, now));
 }
 
 /* Every place of the neighbourhood, also behind the end of the table. */
@@ -363,6 +378,7 @@ int main(void)
 		TEST(a_late_owner_keeps_its_slot_but_cannot_publish),
 		TEST(a_renewed_lease_is_not_late),
 		TEST(of_two_who_take_over_one_does),
+		TEST(who_came_after_the_dead_owner_is_not_taken_for_it),
 		TEST(a_place_left_in_claiming_blocks_nobody_for_long),
 		TEST(everybody_who_waits_is_served),
 	};
