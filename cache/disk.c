@@ -389,7 +389,8 @@ static int write_journal(const struct dz_disk *disk, struct dz_jrec *rec)
 	if (size < 0)
 		return (int)size;
 	/* Of several threads one renames; a failure leaves a long journal. */
-	if ((uint64_t)size > dz_max_u64(JOURNAL_MIN_BYTES, live * 4 * sizeof(*rec)))
+	if ((uint64_t)size > dz_min_u64(dz_max_u64(JOURNAL_MIN_BYTES, live * 4 * sizeof(*rec)),
+					dz_disk_journal_max(seg->disk_bytes)))
 		dz_journal_compact(disk->dir, seg->member, rec->seq, record_is_live, seg);
 	return 0;
 }

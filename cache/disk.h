@@ -28,6 +28,18 @@ int dz_disk_dir(const struct dz_config *cfg, char *dir, size_t size);
  * not exist), at most 1 TiB; 0 for none.
  */
 uint64_t dz_disk_budget(const struct dz_config *cfg);
+/* How much of it slabs may take: the journals and the spare pages are within the limit too. */
+static inline uint64_t dz_disk_for_slabs(uint64_t budget)
+{
+	uint64_t rest = budget / 32 + DZ_MIB;
+
+	return budget > rest ? (budget - rest) & ~(DZ_MIB - 1) : 0;
+}
+/* What a journal may grow to: two of them, while one is written anew, fit beside the slabs. */
+static inline uint64_t dz_disk_journal_max(uint64_t slab_bytes)
+{
+	return slab_bytes / 64 + 256 * DZ_KIB;
+}
 
 /*
  * Opens the slab files of the cache directory; whoever of a new segment comes

@@ -514,7 +514,7 @@ static int seg_create(struct dz_seg *seg, const struct dz_config *cfg, const str
 	uint64_t budget = seg_fit(seg, wanted);
 
 	if (budget < dz_min_u64(wanted, SEG_MIN_BYTES) ||
-	    !seg_geometry(&h, budget, dz_disk_budget(cfg)))
+	    !seg_geometry(&h, budget, dz_disk_for_slabs(dz_disk_budget(cfg))))
 		return -ENOSPC;
 	if (budget < wanted && cfg->dram_bytes)
 		dz_warn(log,
