@@ -398,7 +398,7 @@ void dz_member_sweep(struct dz_seg *seg, bool now)
 	/* A byte lock does not keep our own threads apart. */
 	if (!atomic_compare_exchange_strong(&seg->is_sweeping, &idle, 1))
 		return;
-	for (uint32_t n = 1; n < dz_members_high(seg); n++) {
+	for (uint32_t n = 1; n < seg->n_members; n++) {
 		uint32_t state = atomic_load_explicit(&seg->members[n].state, memory_order_acquire);
 
 		if (state != DZ_MEMBER_FREE && n != seg->member && !dz_member_is_alive(seg, n))

@@ -161,8 +161,9 @@ python processes        | python3 - {} <<'.'
     print(subprocess.check_output(["wc", "-c"], stdin=open(r + "/data/large.bin")), os.popen("cat " + r + "/text/other.txt").read(), os.system("test -f " + r + "/text/other.txt"))
     def size(n): return len(open(r + "/many/%d" % n).read())
     with multiprocessing.get_context("fork").Pool(4) as p: print(sum(p.map(size, range(300))))
-    if os.fork() == 0: f.seek(100); os._exit(0)
-    os.wait(); print(f.tell())
+    pid = os.fork()
+    if pid == 0: f.seek(100); os._exit(0)
+    os.waitpid(pid, 0); print(f.tell())
     r2, w = os.pipe(); os.dup2(f.fileno(), 20); f.close(); print(os.read(20, 9))
     .
 python threads          | python3 - {} <<'.'
