@@ -28,9 +28,9 @@ struct dz_engine {
 	struct dz_config cfg;
 	struct dz_log log;
 	struct dz_seg seg;
-	struct dz_seg shared; /* read only, where ours had to be private; hdr NULL: none */
-	struct dz_disk *disk; /* NULL: no disk tier */
-	char lib_dir[DZ_PATH_MAX]; /* where our shared object lies */
+	struct dz_seg shared;	       /* read only, where ours had to be private; hdr NULL: none */
+	struct dz_disk *disk;	       /* NULL: no disk tier */
+	char lib_dir[DZ_PATH_MAX];     /* where our shared object lies */
 	uint32_t rec[DZ_MOUNTS_MAX];   /* mount of the config -> mount record */
 	uint32_t agent[DZ_MOUNTS_MAX]; /* -> agent record of its credentials */
 	_Atomic uint32_t is_inline;    /* no agent: this process fetches itself */

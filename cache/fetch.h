@@ -19,8 +19,8 @@ struct dz_fetch_options {
 	struct dz_disk *disk;	     /* NULL: none */
 	const struct dz_log *log;
 	char *const *envp;
-	uint32_t agent;	       /* record whose requests are ours */
-	uint64_t identity;     /* of those requests */
+	uint32_t agent;		/* record whose requests are ours */
+	uint64_t identity;	/* of those requests */
 	bool has_writer_thread; /* the agent writes to the disk beside the network */
 };
 

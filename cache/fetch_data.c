@@ -161,8 +161,7 @@ static void data_release_slot(struct fetch_job *job)
 	/* Taken over while we slept: quarantined for our sake; we are done with it. */
 	uint64_t ctl = atomic_load_explicit(&s->ctl, memory_order_acquire);
 
-	if (dz_ctl_state(ctl) == DZ_SLOT_QUARANTINE &&
-	    dz_ctl_owner(ctl) == (seg->member & 0xffff))
+	if (dz_ctl_state(ctl) == DZ_SLOT_QUARANTINE && dz_ctl_owner(ctl) == (seg->member & 0xffff))
 		dz_slot_discard(seg, DZ_TIER_DRAM, job->slot, ctl);
 }
 
@@ -184,8 +183,8 @@ static void data_fail(struct fetch_job *job, int err)
 static bool data_next_range(struct fetch_job *job)
 {
 	uint32_t all = data_all(job), first, last;
-	uint32_t want = atomic_load_explicit(&job->f->seg->leases[job->lease].want,
-					     memory_order_acquire);
+	uint32_t want =
+		atomic_load_explicit(&job->f->seg->leases[job->lease].want, memory_order_acquire);
 	uint32_t valid = atomic_load_explicit(&data_slot(job)->valid, memory_order_relaxed);
 	uint32_t missing = want & all & ~valid;
 

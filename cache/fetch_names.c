@@ -165,8 +165,8 @@ static void names_list_done(struct dz_blob_req *http, int err)
 		return;
 	}
 	names_finish(x);
-	err = dz_names_put_dir(job->f->seg, job->mount.id, job->req.name,
-			       strlen(job->req.name), x->in, x->n);
+	err = dz_names_put_dir(job->f->seg, job->mount.id, job->req.name, strlen(job->req.name),
+			       x->in, x->n);
 	names_end(job, err, "list");
 }
 

@@ -25,7 +25,7 @@ struct fetch_job {
 	uint64_t next; /* bytes of the block that have arrived, from its front of this range */
 	/* names */
 	struct fetch_names *names;
-	bool is_alone_after; /* the listing was cut: the one name is asked for itself */
+	bool is_alone_after;		 /* the listing was cut: the one name is asked for itself */
 	struct fetch_job *after, **link; /* in the fetcher's list */
 };
 
@@ -39,7 +39,7 @@ struct dz_fetcher {
 	struct fetch_ahead *ahead;   /* of the agent; NULL inline */
 	struct fetch_job *jobs;
 	uint32_t n_jobs;
-	uint64_t renewed_ms; /* when the deadlines of their leases were last pushed back */
+	uint64_t renewed_ms;	   /* when the deadlines of their leases were last pushed back */
 	struct dz_blob_stats last; /* what has been added to the counters already */
 };
 

@@ -50,8 +50,7 @@ static void write_block(struct dz_fetcher *f, const struct fetch_write *w)
 	/* Announce before the look; the evictor takes the slot before it looks at hazards. */
 	atomic_thread_fence(memory_order_seq_cst);
 	len = atomic_load_explicit(&s->len, memory_order_relaxed);
-	if (dz_ctl_gen(atomic_load_explicit(&s->ctl, memory_order_acquire)) ==
-		    dz_ctl_gen(w->ctl) &&
+	if (dz_ctl_gen(atomic_load_explicit(&s->ctl, memory_order_acquire)) == dz_ctl_gen(w->ctl) &&
 	    len <= DZ_BLOCK_BYTES) {
 		struct dz_key key = { atomic_load_explicit(&s->key_lo, memory_order_relaxed),
 				      atomic_load_explicit(&s->key_hi, memory_order_relaxed) };

@@ -329,8 +329,7 @@ int dz_file_resolve(struct dz_seg *seg, int fd, uint64_t *fh)
 	if (n == DZ_NONE || seg->member >= seg->n_members)
 		return -EBADF;
 	f = &seg->files[n];
-	was_held = atomic_load_explicit(file_held_word(seg, seg->member, n),
-					memory_order_relaxed) &
+	was_held = atomic_load_explicit(file_held_word(seg, seg->member, n), memory_order_relaxed) &
 		   (1ull << (n % 64));
 	file_hold(seg, seg->member, n);
 	atomic_thread_fence(memory_order_seq_cst);

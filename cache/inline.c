@@ -67,8 +67,8 @@ static int inline_fetcher(struct dz_engine *e, uint32_t agent, struct dz_fetcher
 	if (agent >= DZ_ARRAY_LEN(e->inl->fetcher))
 		return -EINVAL;
 	if (!e->inl->fetcher[agent]) {
-		opt.identity = atomic_load_explicit(&e->seg.agents[agent].identity,
-						    memory_order_acquire);
+		opt.identity =
+			atomic_load_explicit(&e->seg.agents[agent].identity, memory_order_acquire);
 		ret = e->inl->ops.open(&e->inl->fetcher[agent], &opt);
 	}
 	*out = e->inl->fetcher[agent];

@@ -223,8 +223,7 @@ static int map_get_blocks(struct stitch *s)
 /* Offset in the DRAM file of the page that shows file offset off. */
 static uint64_t map_dram_off(const struct stitch *s, uint64_t off)
 {
-	return (uint64_t)s->slots[off / DZ_BLOCK_BYTES - s->first] * DZ_PAGE +
-	       off % DZ_BLOCK_BYTES;
+	return (uint64_t)s->slots[off / DZ_BLOCK_BYTES - s->first] * DZ_PAGE + off % DZ_BLOCK_BYTES;
 }
 
 /* How many bytes from off on lie side by side in DRAM. */

@@ -35,10 +35,9 @@
 
 static int member_set_lock(const struct dz_seg *seg, uint32_t member, short type)
 {
-	struct flock fl = { .l_type = type,
-			    .l_whence = SEEK_SET,
-			    .l_start = (off_t)member,
-			    .l_len = 1 };
+	struct flock fl = {
+		.l_type = type, .l_whence = SEEK_SET, .l_start = (off_t)member, .l_len = 1
+	};
 
 	if (seg->lock_fd < 0)
 		return 0;
@@ -57,10 +56,9 @@ static void member_unlock(const struct dz_seg *seg, uint32_t member)
 
 static bool member_is_locked(const struct dz_seg *seg, uint32_t member)
 {
-	struct flock fl = { .l_type = F_WRLCK,
-			    .l_whence = SEEK_SET,
-			    .l_start = (off_t)member,
-			    .l_len = 1 };
+	struct flock fl = {
+		.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = (off_t)member, .l_len = 1
+	};
 
 	if (seg->lock_fd < 0) {
 		uint32_t pid =
@@ -180,16 +178,14 @@ static void member_fold_stats(struct dz_seg *seg, uint32_t member)
 				&dst[i], atomic_exchange_explicit(&src[i], 0, memory_order_relaxed),
 				memory_order_relaxed);
 		for (size_t i = 0; i < DZ_STAT_CALLS; i++) {
-			atomic_fetch_add_explicit(
-				&to->by_call[i],
-				atomic_exchange_explicit(&from->by_call[i], 0,
-							 memory_order_relaxed),
-				memory_order_relaxed);
-			atomic_fetch_add_explicit(
-				&to->bypass_by_call[i],
-				atomic_exchange_explicit(&from->bypass_by_call[i], 0,
-							 memory_order_relaxed),
-				memory_order_relaxed);
+			atomic_fetch_add_explicit(&to->by_call[i],
+						  atomic_exchange_explicit(&from->by_call[i], 0,
+									   memory_order_relaxed),
+						  memory_order_relaxed);
+			atomic_fetch_add_explicit(&to->bypass_by_call[i],
+						  atomic_exchange_explicit(&from->bypass_by_call[i],
+									   0, memory_order_relaxed),
+						  memory_order_relaxed);
 		}
 	}
 }

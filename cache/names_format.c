@@ -16,8 +16,8 @@ bool dz_dir_head_read(const uint8_t *block, uint32_t len, struct dz_dir_head *he
 	if (len < sizeof(*head))
 		return false;
 	memcpy(head, block, sizeof(*head));
-	return head->magic == DZ_DIR_MAGIC && head->bytes <= len &&
-	       head->blk < head->n_blocks && head->n_blocks <= 1u << 20 && head->table_len >= 1 &&
+	return head->magic == DZ_DIR_MAGIC && head->bytes <= len && head->blk < head->n_blocks &&
+	       head->n_blocks <= 1u << 20 && head->table_len >= 1 &&
 	       head->table_len <= DZ_BLOCK_BYTES / 4 &&
 	       (head->table_len & (head->table_len - 1)) == 0 &&
 	       sizeof(*head) + (uint64_t)head->table_len * 4 <= head->bytes;
@@ -92,7 +92,8 @@ const struct dz_dir_entry *dz_dir_block_next(const uint8_t *block, const struct 
 static void dir_table_add(uint8_t *table, uint32_t table_len, uint64_t hash, uint32_t off)
 {
 	for (uint32_t i = 0; i < table_len; i++) {
-		uint8_t *place = table + (size_t)(((uint32_t)(hash >> 32) + i) & (table_len - 1)) * 4;
+		uint8_t *place =
+			table + (size_t)(((uint32_t)(hash >> 32) + i) & (table_len - 1)) * 4;
 		uint32_t old;
 
 		memcpy(&old, place, 4);

@@ -50,8 +50,8 @@ int dz_dir_block_find(const uint8_t *block, const struct dz_dir_head *head, cons
 const struct dz_dir_entry *dz_dir_block_next(const uint8_t *block, const struct dz_dir_head *head,
 					     uint32_t *at);
 /* Builds one block of the `n` entries in[order[i]] into buf; returns its bytes, 0 no room. */
-uint32_t dz_dir_block_build(uint8_t *buf, uint32_t room, struct dz_dir_head *head,
-			    uint64_t rec_id, const char *dir, size_t dir_len,
-			    const struct dz_name_in *in, const uint32_t *order, uint32_t n);
+uint32_t dz_dir_block_build(uint8_t *buf, uint32_t room, struct dz_dir_head *head, uint64_t rec_id,
+			    const char *dir, size_t dir_len, const struct dz_name_in *in,
+			    const uint32_t *order, uint32_t n);
 
 #endif

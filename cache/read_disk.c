@@ -46,7 +46,7 @@ static struct dz_key run_key(const struct dz_ofile *f, uint64_t blk)
 
 /* A checked block in b->data becomes a DRAM block, if the policy wants it. */
 static int disk_promote(struct dz_engine *e, const struct dz_ofile *f, uint64_t blk,
-			 const uint8_t *data, uint32_t len)
+			const uint8_t *data, uint32_t len)
 {
 	const struct dz_seg *seg = &e->seg;
 	struct dz_key key = run_key(f, blk);

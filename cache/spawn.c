@@ -128,7 +128,8 @@ static void spawn_env(struct spawn *s)
 /* `dz` beside the library, or in the bin of its prefix. */
 static int spawn_find(const struct dz_engine *e, struct spawn *s)
 {
-	static const char *const places[] = { "dz", "../bin/dz", "../../bin/dz", "../../../bin/dz" };
+	static const char *const places[] = { "dz", "../bin/dz", "../../bin/dz",
+					      "../../../bin/dz" };
 
 	for (size_t i = 0; i < DZ_ARRAY_LEN(places); i++) {
 		int n = snprintf(s->path, sizeof(s->path), "%s/%s", e->lib_dir, places[i]);
