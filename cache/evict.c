@@ -198,6 +198,15 @@ static _Atomic uint16_t *freq_word(const struct dz_seg *seg, struct dz_key key)
 	return &seg->freq[(h >> 32) & (seg->n_freq - 1)];
 }
 
+uint32_t dz_evict_count(const struct dz_seg *seg, enum dz_tier tier, struct dz_key key)
+{
+	uint32_t tick = atomic_load_explicit(&seg->hdr->tick, memory_order_relaxed);
+	uint32_t shift = load_shift(seg);
+
+	return dz_evict_freq(atomic_load_explicit(freq_word(seg, key), memory_order_relaxed),
+			     tick >> shift, half_of(seg, tier, shift));
+}
+
 static void scene_set(struct scene *c, const struct dz_seg *seg, enum dz_tier tier)
 {
 	uint64_t head = atomic_load_explicit(&seg->hdr->window_head, memory_order_relaxed);

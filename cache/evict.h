@@ -62,6 +62,8 @@ void dz_evict_touch(const struct dz_seg *seg, enum dz_tier tier, uint32_t slot);
 /* A block was filled into `slot` (key and group are stored): it enters the
  * window. */
 void dz_evict_filled(const struct dz_seg *seg, enum dz_tier tier, uint32_t slot);
+/* How often the key was used of late, as the policy weighs it: 0 to 15. */
+uint32_t dz_evict_count(const struct dz_seg *seg, enum dz_tier tier, struct dz_key key);
 /*
  * Frees space for a chunk of `pages` (0: any) in `tier` by evicting one or more
  * blocks.  Returns 0 when something was freed, -EAGAIN when nothing could be.
