@@ -18,8 +18,10 @@
  */
 #define DZ_IN_cwd 1
 #include "shim/give.h"
+#include "shim/hidden.h"
 #include "shim/hooks.h"
 #include "shim/real.h"
+#include "shim/seen.h"
 #include "shim/vfork.h"
 
 #include <fcntl.h>
@@ -48,6 +50,13 @@ static struct cwd *cwd_now(void)
 		return of_vfork_child;
 	of_vfork_child = NULL;
 	return atomic_load_explicit(&current, memory_order_acquire);
+}
+
+bool dz_cwd_is_inside(void)
+{
+	const struct cwd *c = cwd_now();
+
+	return c && c->is_inside;
 }
 
 bool dz_cwd_get(uint32_t *mount, char *name)
@@ -189,6 +198,18 @@ static int enter(const struct dz_path *p)
 	return r;
 }
 
+/* The kernel's answer to a change of directory; true when it went where a mount is: into *p. */
+static bool went_out(long r, struct dz_path *p)
+{
+	if (r < 0 || !dz_is_on())
+		return false;
+	dz_seen_forget(); /* of relative paths */
+	if (dz_hidden_fd(AT_FDCWD, p))
+		return true;
+	cwd_leave();
+	return false;
+}
+
 int dz_cwd_change(const char *path)
 {
 	struct dz_path p;
@@ -196,11 +217,8 @@ int dz_cwd_change(const char *path)
 
 	if (r == 0) {
 		r = dz_sys_1(SYS_chdir, p.path);
-		if (!dz_path_again(r, &p)) {
-			if (r == 0 && dz_is_on())
-				cwd_leave();
+		if (!went_out(r, &p) && !dz_path_again(r, &p))
 			return (int)r;
-		}
 		r = 1;
 	}
 	return r < 0 ? (int)r : enter(&p);
@@ -224,13 +242,14 @@ static int fchdir_ours(dz_fh fh)
 DZ_DOOR(int, fchdir, int fd)
 {
 	dz_fh fh = dz_fd_get(fd);
+	struct dz_path p;
 	long r;
 
 	if (fh)
 		return (int)dz_done(DZ_CALL_fchdir, fchdir_ours(fh), fd);
 	r = dz_sys_1(SYS_fchdir, fd);
-	if (r == 0 && dz_is_on())
-		cwd_leave();
+	if (went_out(r, &p))
+		return (int)dz_done(DZ_CALL_fchdir, enter(&p));
 	return (int)dz_ret(r);
 }
 

@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "shim/dir.h"
+#include "shim/hidden.h"
 #include "shim/hooks.h"
 #include "shim/opath.h"
 
@@ -284,6 +285,10 @@ static size_t mounts_fill(int fd, void *buf, size_t len)
 
 ssize_t dz_dir_getdents_kernel(int fd, void *buf, size_t len)
 {
+	struct dz_path p;
+
+	if (dz_hidden_fd(fd, &p) && dz_hidden_replace(fd, &p) >= 0)
+		return dz_dir_getdents(dz_fd_get(fd), buf, len);
 	/* Room for one record of the kernel's, so that the position moves. */
 	size_t most = offsetof(struct dirent64, d_name) + NAME_MAX + 8;
 	size_t done = len > most ? mounts_fill(fd, buf, len - most) : 0;
@@ -306,6 +311,8 @@ bool dz_dir_leads_to_mount(const char *path)
 	ret = dz_sys_stat(p.path, &st);
 	if (ret < 0)
 		return dz_path_again(ret, &p);
+	if (dz_hidden_stat(ret, &st, &p))
+		return true;
 	for (uint32_t i = 0; i < dz_config.n_mounts; i++) {
 		char dir[sizeof(dz_config.mounts[i].local)];
 		char *slash;

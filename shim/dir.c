@@ -20,6 +20,7 @@
 
 #define DZ_IN_dir 1
 #include "shim/dir.h"
+#include "shim/hidden.h"
 #include "shim/hooks.h"
 #include "shim/real.h"
 
@@ -187,12 +188,17 @@ static void dir_seek(struct dz_dir *d, long to)
 /* A descriptor becomes a stream: 1 and *out when it is ours or shows a mount, 0 when libc's. */
 static int dir_from_fd(int fd, struct dz_dir **out)
 {
-	dz_fh fh = dz_fd_get(fd);
+	struct dz_path p;
 	int ret;
 
-	if (!fh && !dz_dir_has_mount_below(fd))
+	if (!dz_fd_get(fd) && dz_hidden_fd(fd, &p)) {
+		ret = dz_hidden_replace(fd, &p);
+		if (ret < 0)
+			return ret;
+	}
+	if (!dz_fd_get(fd) && !dz_dir_has_mount_below(fd))
 		return 0;
-	ret = dir_over(fd, fh, out);
+	ret = dir_over(fd, dz_fd_get(fd), out);
 	return ret < 0 ? ret : 1;
 }
 
@@ -217,6 +223,18 @@ static DIR *dir_or_libc(DIR *libc)
 	return (DIR *)d;
 }
 
+/* Is it of a real directory that a mount hides?  Then it is closed, and *p what is meant. */
+static bool dir_is_hidden(DIR *libc, struct dz_path *p)
+{
+	int (*libc_dirfd)(DIR *) = DZ_REAL(dirfd);
+	int (*libc_closedir)(DIR *) = DZ_REAL(closedir);
+
+	if (!dz_hidden_fd(libc_dirfd(libc), p))
+		return false;
+	libc_closedir(libc);
+	return true;
+}
+
 DZ_DOOR(DIR *, opendir, const char *path)
 {
 	DIR *(*libc_opendir)(const char *) = DZ_REAL(opendir);
@@ -225,10 +243,10 @@ DZ_DOOR(DIR *, opendir, const char *path)
 	long r = dz_path_at(AT_FDCWD, path, &p);
 
 	if (r == 0) {
-		DIR *dir = dir_or_libc(libc_opendir(p.path));
+		DIR *dir = libc_opendir(p.path);
 
-		if (dir || !dz_path_again(-errno, &p))
-			return dir;
+		if (dir ? !dir_is_hidden(dir, &p) : !dz_path_again(-errno, &p))
+			return dir_or_libc(dir);
 	}
 	r = dz_done(DZ_CALL_opendir, r < 0 ? r : dir_open(&p, &d), path);
 	return r < 0 ? NULL : (DIR *)d;
@@ -408,14 +426,16 @@ static int scan_open(int dir_fd, const char *path, struct dz_dir **out)
 	if (ret == 0) {
 		fd = dz_sys_openat(p.dir_fd, p.path,
 				   O_RDONLY | O_DIRECTORY | O_NONBLOCK | O_CLOEXEC, 0);
-		if (fd >= 0) {
+		if (fd >= 0 && !dz_hidden_fd(fd, &p)) {
 			ret = dz_dir_has_mount_below(fd) ? dir_over(fd, 0, out) : 1;
 			if (ret != 0)
 				dz_sys_close(fd);
 			return ret == 0;
 		}
-		if (!dz_path_again(fd, &p))
+		if (fd < 0 && !dz_path_again(fd, &p))
 			return 0;
+		if (fd >= 0)
+			dz_sys_close(fd);
 	}
 	ret = dir_open(&p, out);
 	return ret < 0 ? ret : 1;

@@ -16,6 +16,7 @@
 #include "shim/env.h"
 #include "shim/fdtab.h"
 #include "shim/guard.h"
+#include "shim/hidden.h"
 #include "shim/paths.h"
 #include "shim/stdin.h"
 #include "shim/trace.h"
@@ -62,6 +63,7 @@ static enum dz_state start_with(char *const *envp)
 	if (dz_config.n_mounts == 0)
 		return DZ_OFF;
 	dz_env_keep(envp);
+	dz_hidden_start();
 	dz_pid = dz_sys_getpid();
 	return DZ_ON;
 }

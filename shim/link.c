@@ -14,27 +14,43 @@
 
 void __chk_fail(void) __attribute__((noreturn));
 
+/* A decimal number at *at, which moves behind it; none is 0. */
+static int number_at(const char **at)
+{
+	int n = 0;
+
+	for (; **at >= '0' && **at <= '9' && n < 1 << 24; (*at)++)
+		n = n * 10 + (**at - '0');
+	return n;
+}
+
+/* What follows "/dev/fd/", "/proc/self/fd/" or "/proc/<own pid>/fd/"; NULL. */
+static const char *behind_fd(const char *path)
+{
+	if (strncmp(path, "/dev/", 5) == 0)
+		return strncmp(path + 5, "fd/", 3) == 0 ? path + 8 : NULL;
+	if (strncmp(path, "/proc/", 6) != 0)
+		return NULL;
+	path += 6;
+	if (strncmp(path, "self", 4) == 0)
+		path += 4;
+	else if (*path < '0' || *path > '9' || number_at(&path) != dz_pid)
+		return NULL;
+	return strncmp(path, "/fd/", 4) == 0 ? path + 4 : NULL;
+}
+
 /* "/proc/self/fd/7", "/proc/<own pid>/fd/7", "/dev/fd/7", "/dev/stdin": the number, or -1. */
 static int fd_of_link(const char *path)
 {
-	char own[40];
-	int fd = 0;
-	size_t len;
+	const char *at = behind_fd(path);
+	int fd;
 
-	if (strcmp(path, "/dev/stdin") == 0)
-		return 0;
-	snprintf(own, sizeof(own), "/proc/%d/fd/", (int)dz_pid);
-	if (strncmp(path, "/proc/self/fd/", 14) == 0)
-		len = 14;
-	else if (strncmp(path, "/dev/fd/", 8) == 0)
-		len = 8;
-	else if (strncmp(path, own, strlen(own)) == 0)
-		len = strlen(own);
-	else
+	if (!at)
+		return strcmp(path, "/dev/stdin") == 0 ? 0 : -1;
+	if (!*at) /* the directory of them all */
 		return -1;
-	for (path += len; *path >= '0' && *path <= '9' && fd < 1 << 24; path++)
-		fd = fd * 10 + (*path - '0');
-	return *path ? -1 : fd;
+	fd = number_at(&at);
+	return *at ? -1 : fd;
 }
 
 int dz_link_fd(const char *path)

@@ -9,6 +9,7 @@
  * to write or create (EROFS).
  */
 #define DZ_IN_open 1
+#include "shim/hidden.h"
 #include "shim/hooks.h"
 #include "shim/opath.h"
 #include "shim/real.h"
@@ -108,16 +109,35 @@ int dz_fd_open(const struct dz_path *p, int flags)
 	return fd;
 }
 
+/* A marker that was closed behind our back (io_uring can) must not lend its file to a new one. */
+static long fresh(long fd)
+{
+	if (fd >= 0 && dz_fd_get((int)fd))
+		dz_fd_set((int)fd, 0);
+	return fd;
+}
+
+/* The kernel has opened the directory that a mount hides: *p is the mount's. */
+static bool is_hidden(long fd, int flags, struct dz_path *p)
+{
+	if (fd < 0 || !(flags & O_DIRECTORY) || !dz_hidden_fd((int)fd, p))
+		return false;
+	dz_sys_close((int)fd);
+	return true;
+}
+
 static long open_at(enum dz_call call, int dir_fd, const char *path, int flags, mode_t mode)
 {
 	struct dz_path p;
 	long r = dz_path_at(dir_fd, path, &p);
 
+	if (r == 0 && (flags & O_CREAT) && dz_path_is_hidden(&p))
+		r = 1;
 	if (r == 0) {
 		/* A FIFO or a terminal may keep us waiting. */
 		r = dz_block_4(SYS_openat, p.dir_fd, p.path, flags, mode);
-		if (!dz_path_again(r, &p))
-			return dz_ret(r);
+		if (!is_hidden(r, flags, &p) && !dz_path_again(r, &p))
+			return dz_ret(fresh(r));
 		r = 1;
 	}
 	return dz_done(call, r < 0 ? r : dz_fd_open(&p, flags), dir_fd, path, flags, mode);

@@ -17,7 +17,9 @@
 
 #include "shim/fdtab.h"
 #include "shim/guard.h"
+#include "shim/hidden.h"
 #include "shim/link.h"
+#include "shim/seen.h"
 
 #include "cache/sys.h"
 
@@ -181,24 +183,29 @@ static bool is_clean(const char *path, size_t len)
 	return !strstr(path, "//") && !strstr(path, "/.") && path[len - 1] != '/';
 }
 
+/* A path that is clean and elsewhere must not cost a walk's room on a signal handler's stack. */
+static __attribute__((noinline)) int look_unclean(const char *path, struct dz_path *out)
+{
+	struct walk w;
+
+	w.len = 0;
+	w.buf[0] = '\0';
+	w.was_inside = false;
+	return look_from(&w, path, out);
+}
+
 static int look_absolute(const char *path, struct dz_path *out)
 {
 	size_t len = strlen(path);
 	bool clean = is_clean(path, len);
 	int mount = clean ? mount_of(path, len) : -1;
-	struct walk w;
 
 	if (mount >= 0) {
 		out->wants_dir = false;
 		return take_name(mount, path + dz_config.mounts[mount].local_len,
 				 len - dz_config.mounts[mount].local_len, out);
 	}
-	if (clean || len >= DZ_PATH_MAX)
-		return 0;
-	w.len = 0;
-	w.buf[0] = '\0';
-	w.was_inside = false;
-	return look_from(&w, path, out);
+	return clean || len >= DZ_PATH_MAX ? 0 : look_unclean(path, out);
 }
 
 /* Is one component the last of a mount's local path?  A path without it enters none. */
@@ -253,22 +260,27 @@ static int base_of_mount(uint32_t mount, const char *name, struct walk *w)
 	return 0;
 }
 
-/* 1 with the base in *w, 0 when the path is the kernel's, -errno. */
-static int base_of(int dir_fd, const char *path, struct walk *w)
+/* A relative path of a real directory. */
+static __attribute__((noinline)) int look_from_real(int dir_fd, const char *path,
+						    struct dz_path *out)
 {
+	struct walk w;
+
+	return real_base(dir_fd, &w) ? look_from(&w, path, out) : 0;
+}
+
+/* 1 with the base in *w, or -errno. */
+static int base_of(int dir_fd, struct walk *w)
+{
+	dz_fh fh = dir_fd == AT_FDCWD ? 0 : dz_fd_get(dir_fd);
 	char name[DZ_NAME_MAX + 1];
 	struct dz_attr attr;
 	uint32_t mount;
-	dz_fh fh;
 
-	if (dir_fd == AT_FDCWD) {
-		if (dz_cwd_get(&mount, name))
-			return base_of_mount(mount, name, w) < 0 ? -ENAMETOOLONG : 1;
-		return may_enter(path) && real_base(dir_fd, w);
-	}
-	fh = dz_fd_get(dir_fd);
-	if (!fh)
-		return may_enter(path) && real_base(dir_fd, w);
+	if (dir_fd == AT_FDCWD)
+		return dz_cwd_get(&mount, name) && base_of_mount(mount, name, w) == 0
+			       ? 1
+			       : -ENAMETOOLONG;
 	if (dz_engine_fstat(dz_engine, fh, &attr) < 0 ||
 	    dz_engine_name(dz_engine, fh, &mount, name) < 0)
 		return -EBADF;
@@ -295,9 +307,17 @@ static int look_link(int fd, struct dz_path *out)
 	return 1;
 }
 
-int dz_path_look(int dir_fd, const char *path, struct dz_path *out)
+static __attribute__((noinline)) int look_from_ours(int dir_fd, const char *path,
+						    struct dz_path *out)
 {
 	struct walk w;
+	int r = base_of(dir_fd, &w);
+
+	return r > 0 ? look_from(&w, path, out) : r;
+}
+
+int dz_path_look(int dir_fd, const char *path, struct dz_path *out)
+{
 	int r;
 
 	if (dz_depth > 0 || is_wild(path) || path[0] == '\0')
@@ -307,8 +327,9 @@ int dz_path_look(int dir_fd, const char *path, struct dz_path *out)
 		return look_link(r, out);
 	if (path[0] == '/')
 		return look_absolute(path, out);
-	r = base_of(dir_fd, path, &w);
-	return r > 0 ? look_from(&w, path, out) : r;
+	if (dir_fd == AT_FDCWD ? dz_cwd_is_inside() : dz_fd_get(dir_fd) != 0)
+		return look_from_ours(dir_fd, path, out);
+	return may_enter(path) ? look_from_real(dir_fd, path, out) : 0;
 }
 
 bool dz_path_is_above(const char *path)
@@ -355,9 +376,11 @@ static bool rest_put(struct rest *rest, const char *target, size_t len)
 
 	if (len + 1 + left + 1 > sizeof(rest->buf))
 		return false;
-	memmove(rest->buf + len + 1, rest->at, left + 1);
+	memmove(rest->buf + len + (left > 0), rest->at, left + 1);
 	memcpy(rest->buf, target, len);
-	rest->buf[len] = '/';
+	/* Not at the end: what the link means need not be a directory. */
+	if (left > 0)
+		rest->buf[len] = '/';
 	rest->at = rest->buf;
 	return true;
 }
@@ -410,42 +433,98 @@ static bool follow(struct walk *w, const char *path, struct dz_path *p)
 	return mount_of(w->buf, w->len) >= 0 && look_from(w, rest.at, p) == 1;
 }
 
+/* Is what stands before the last slash a directory from which no mount is reached? */
+static bool is_plain_dir(int dir_fd, const char *path, size_t len, bool keep)
+{
+	char dir[DZ_PATH_MAX];
+	struct stat st;
+
+	if (keep && dz_seen(DZ_SEEN_DIR, path, len))
+		return true;
+	if (len >= sizeof(dir))
+		return true;
+	memcpy(dir, path, len);
+	dir[len] = '\0';
+	if (dz_sys_4(SYS_newfstatat, dir_fd, dir, &st, 0) < 0 ||
+	    dz_hidden_has(st.st_dev, st.st_ino))
+		return false;
+	if (keep)
+		dz_seen_note(DZ_SEEN_DIR, path, len);
+	return true;
+}
+
 /*
  * Is it worth a walk?  Not when the last component is no link and the kernel
  * could reach the directory that it stands in: then the name is just missing.
  */
-static bool may_be_link(int dir_fd, const char *path)
+static bool may_lead(int dir_fd, const char *path, bool keep)
 {
-	char parent[DZ_PATH_MAX];
 	const char *slash = strrchr(path, '/');
-	size_t len = slash ? (size_t)(slash - path) : 0;
+	struct dz_path p;
 	char c;
 
 	if (dz_sys_4(SYS_readlinkat, dir_fd, path, &c, 1) > 0)
 		return true;
-	if (!slash || slash == path || len >= sizeof(parent))
-		return false;
-	memcpy(parent, path, len);
-	parent[len] = '\0';
-	return dz_sys_3(SYS_faccessat, dir_fd, parent, F_OK) < 0;
+	if (!slash)
+		return dir_fd != AT_FDCWD && dz_hidden_fd(dir_fd, &p);
+	return slash != path && !is_plain_dir(dir_fd, path, (size_t)(slash - path), keep);
 }
 
-bool dz_path_follow(struct dz_path *p)
+static bool walk_links(struct dz_path *p)
 {
 	const char *path = p->path;
+	bool wants_dir = ends_as_dir(path);
 	struct walk w;
-	bool wants_dir;
 
-	if (dz_depth > 0 || is_wild(path) || path[0] == '\0' || !may_be_link(p->dir_fd, path))
-		return false;
 	w.len = 0;
 	w.buf[0] = '\0';
 	w.was_inside = false;
-	wants_dir = ends_as_dir(path);
 	if (path[0] != '/' && !real_base(p->dir_fd, &w))
 		return false;
 	if (!follow(&w, path, p))
 		return false;
 	p->wants_dir = p->wants_dir || wants_dir;
 	return true;
+}
+
+bool dz_path_follow(struct dz_path *p)
+{
+	const char *path = p->path;
+	const char *slash;
+	size_t len;
+	bool keep;
+
+	if (dz_depth > 0 || is_wild(path) || path[0] == '\0')
+		return false;
+	len = strlen(path);
+	/* Another descriptor may have the same number the next time. */
+	keep = path[0] == '/' || p->dir_fd == AT_FDCWD;
+	if (keep && dz_seen(DZ_SEEN_NAME, path, len))
+		return false;
+	if (may_lead(p->dir_fd, path, keep)) {
+		if (walk_links(p))
+			return true;
+		slash = strrchr(path, '/');
+		if (keep && slash)
+			dz_seen_note(DZ_SEEN_DIR, path, (size_t)(slash - path));
+	}
+	if (keep)
+		dz_seen_note(DZ_SEEN_NAME, path, len);
+	return false;
+}
+
+bool dz_path_is_hidden(struct dz_path *p)
+{
+	const char *path = p->path;
+	const char *slash;
+
+	if (!dz_hidden_count || dz_depth > 0 || is_wild(path))
+		return false;
+	slash = strrchr(path, '/');
+	if (slash && (slash == path || is_plain_dir(p->dir_fd, path, (size_t)(slash - path),
+						    path[0] == '/' || p->dir_fd == AT_FDCWD)))
+		return false;
+	if (!slash && (p->dir_fd == AT_FDCWD || !path[0]))
+		return false;
+	return walk_links(p);
 }

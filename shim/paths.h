@@ -46,6 +46,12 @@ static inline int dz_path_at(int dir_fd, const char *path, struct dz_path *out)
  */
 bool dz_path_follow(struct dz_path *p);
 
+/*
+ * Before the kernel makes a new name that is not ours: would it stand in a real
+ * directory that a mount hides (hidden.h)?  Then *p is that path below the mount.
+ */
+bool dz_path_is_hidden(struct dz_path *p);
+
 static inline bool dz_path_again(long r, struct dz_path *p)
 {
 	return (r == -ENOENT || r == -ENOTDIR) && dz_is_on() && dz_path_follow(p);
@@ -62,6 +68,7 @@ int dz_path_of_fh(dz_fh fh, char *buf, size_t len);
 
 /* --- the virtual working directory (cwd.c) --- */
 
+bool dz_cwd_is_inside(void);
 /* Is it below a mount?  Then its mount and name (DZ_NAME_MAX + 1 bytes). */
 bool dz_cwd_get(uint32_t *mount, char *name);
 /* "DELTAZERO_CWD=..." for the environment of a child, NULL when it is the kernel's. */

@@ -13,6 +13,7 @@
 #include "shim/env.h"
 #include "shim/hooks.h"
 #include "shim/real.h"
+#include "shim/seen.h"
 
 typedef FILE *popen_fn(const char *, const char *);
 
@@ -38,6 +39,7 @@ DZ_DOOR(FILE *, popen, const char *command, const char *mode)
 	char name[DZ_NAME_MAX + 1];
 	uint32_t mount;
 
+	dz_seen_forget();
 	if (!dz_is_on() || !dz_cwd_get(&mount, name))
 		return libc_popen(command, mode);
 	return popen_below(libc_popen, command, mode);

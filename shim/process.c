@@ -7,6 +7,7 @@
 #define DZ_IN_process 1
 #include "shim/hooks.h"
 #include "shim/real.h"
+#include "shim/seen.h"
 #include "shim/vfork.h"
 
 #include <fcntl.h>
@@ -29,7 +30,10 @@ long dz_fork_raw(long nr, long a, long b, long c, long d, long e)
 {
 	struct dz_engine *engine = dz_engine;
 	uint32_t cookie = engine ? dz_engine_fork_prepare(engine) : 0;
-	long pid = dz_sys_5(nr, a, b, c, d, e);
+	long pid;
+
+	dz_seen_forget();
+	pid = dz_sys_5(nr, a, b, c, d, e);
 
 	if (pid == 0)
 		child_begins(engine != NULL, cookie);
@@ -42,7 +46,10 @@ static pid_t fork_with(pid_t (*real)(void))
 {
 	struct dz_engine *e = dz_engine;
 	uint32_t cookie = e ? dz_engine_fork_prepare(e) : 0;
-	pid_t pid = real();
+	pid_t pid;
+
+	dz_seen_forget();
+	pid = real();
 
 	if (pid == 0)
 		child_begins(e != NULL, cookie);
@@ -77,6 +84,7 @@ DZ_DOOR(pid_t, _Fork, void)
  */
 void *dz_vfork_prepare(void)
 {
+	dz_seen_forget();
 	dz_in_vfork_child(); /* what is left of an earlier child is forgotten */
 	if (dz_is_on())
 		dz_attach();

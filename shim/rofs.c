@@ -13,6 +13,7 @@
 
 #include "shim/hooks.h"
 #include "shim/rofs.h"
+#include "shim/seen.h"
 
 static int parent_check(const struct dz_path *p)
 {
@@ -84,8 +85,11 @@ int dz_ro_door(uint32_t call, dz_ro_rule *rule, long nr, int dir_fd, const char 
 	struct dz_path p;
 	long r = dz_path_at(dir_fd, path, &p);
 
+	if (r == 0 && (rule == dz_ro_make || rule == dz_ro_make_dir) && dz_path_is_hidden(&p))
+		r = 1;
 	if (r == 0) {
 		r = dz_sys_5(nr, p.dir_fd, p.path, a, b, c);
+		dz_seen_forget();
 		if (!dz_path_again(r, &p))
 			return (int)dz_ret(r);
 		r = 1;
@@ -175,6 +179,7 @@ DZ_DOOR(int, symlinkat, const char *target, int dir_fd, const char *path)
 
 	if (r == 0) {
 		r = dz_sys_3(SYS_symlinkat, target, p.dir_fd, p.path);
+		dz_seen_forget();
 		if (!dz_path_again(r, &p))
 			return (int)dz_ret(r);
 		r = 1;
@@ -271,6 +276,7 @@ DZ_DOOR(int, renameat2, int from_fd, const char *from, int to_fd, const char *to
 	if (r == 0) {
 		r = dz_sys_5(SYS_renameat2, w.from.dir_fd, w.from.path, w.to.dir_fd, w.to.path,
 			     flags);
+		dz_seen_forget();
 		if ((r != -ENOENT && r != -ENOTDIR) || !pair_again(&w, r))
 			return (int)dz_ret(r);
 		r = 1;
@@ -299,6 +305,7 @@ DZ_DOOR(int, linkat, int from_fd, const char *from, int to_fd, const char *to, i
 		r = -EXDEV;
 	if (r == 0) {
 		r = dz_sys_5(SYS_linkat, w.from.dir_fd, w.from.path, w.to.dir_fd, w.to.path, flags);
+		dz_seen_forget();
 		if ((r != -ENOENT && r != -ENOTDIR) || !pair_again(&w, r))
 			return (int)dz_ret(r);
 		r = 1;

@@ -18,6 +18,7 @@
 #include "shim/hooks.h"
 #include "shim/inherit.h"
 #include "shim/real.h"
+#include "shim/seen.h"
 #include "shim/target.h"
 
 #include <fcntl.h>
@@ -245,6 +246,7 @@ static int spawn(spawn_fn *real, pid_t *pid, const char *path, const actions_t *
 	char by_fd[40];
 	int r;
 
+	dz_seen_forget();
 	if (dz_engine)
 		actions_prepare(fa, cwd, sizeof(cwd));
 	else
@@ -348,6 +350,7 @@ DZ_DOOR(int, system, const char *command)
 	sigset_t old;
 	int status;
 
+	dz_seen_forget();
 	if (!command || !dz_is_on() || (!dz_inherit_any() && !dz_cwd_env(cwd, sizeof(cwd))))
 		return real(command);
 	sigemptyset(&held);

@@ -2,6 +2,7 @@
 /* stat(2), its flavours, and their names from before glibc 2.33 (__xstat...). */
 #define DZ_IN_stat 1
 #include "shim/attr.h"
+#include "shim/hidden.h"
 #include "shim/hooks.h"
 #include "shim/link.h"
 
@@ -112,7 +113,7 @@ static long stat_at(enum dz_call call, int dir_fd, const char *path, struct stat
 	r = dz_path_at(dir_fd, path, &p);
 	if (r == 0) {
 		r = dz_sys_4(SYS_newfstatat, p.dir_fd, p.path, st, flags);
-		if (!dz_path_again(r, &p))
+		if (!dz_hidden_stat(r, st, &p) && !dz_path_again(r, &p))
 			return dz_ret(r);
 		r = 1;
 	}
@@ -138,9 +139,15 @@ DZ_DOOR(int, fstatat, int dir_fd, const char *path, struct stat *st, int flags)
 DZ_DOOR(int, fstat, int fd, struct stat *st)
 {
 	dz_fh fh = dz_fd_get(fd);
+	struct dz_path p;
+	long r;
 
-	if (!fh)
-		return (int)dz_ret(dz_sys_2(SYS_fstat, fd, st));
+	if (!fh) {
+		r = dz_sys_2(SYS_fstat, fd, st);
+		if (!dz_hidden_stat(r, st, &p))
+			return (int)dz_ret(r);
+		return (int)dz_done(DZ_CALL_fstat, stat_path(&p, st), fd, 0, st);
+	}
 	return (int)dz_done(DZ_CALL_fstat, st ? dz_attr_fstat(fh, st) : -EFAULT, fd, 0, st);
 }
 
@@ -231,6 +238,18 @@ static int statx_fd(int fd, struct statx *stx)
 	return r;
 }
 
+static bool is_hidden(long r, const struct statx *stx, struct dz_path *p)
+{
+	struct stat st;
+
+	if (r < 0 || !dz_hidden_count)
+		return false;
+	st.st_mode = stx->stx_mask & STATX_INO ? stx->stx_mode : 0;
+	st.st_dev = makedev(stx->stx_dev_major, stx->stx_dev_minor);
+	st.st_ino = stx->stx_ino;
+	return dz_hidden_stat(r, &st, p);
+}
+
 DZ_DOOR(int, statx, int dir_fd, const char *path, int flags, unsigned int mask, struct statx *stx)
 {
 	struct dz_path p;
@@ -243,7 +262,7 @@ DZ_DOOR(int, statx, int dir_fd, const char *path, int flags, unsigned int mask, 
 	r = dz_path_at(dir_fd, path, &p);
 	if (r == 0) {
 		r = dz_sys_5(SYS_statx, p.dir_fd, p.path, flags, mask, stx);
-		if (!dz_path_again(r, &p))
+		if (!is_hidden(r, stx, &p) && !dz_path_again(r, &p))
 			return (int)dz_ret(r);
 		r = 1;
 	}

@@ -72,6 +72,49 @@ def a_mount_point_that_exists_is_listed_once(trees):
 
 
 @test
+def a_link_to_a_mount_point_that_exists_leads_to_the_mount(trees):
+    """The kernel finds the real directory there, which is empty."""
+    below = Below(trees)
+    os.mkdir(below.point)
+    link = os.path.join(below.parent, "link")
+    os.symlink(below.point, link)
+    try:
+        below.says("ls PARENT/link; ls PARENT/link/ | wc -l", "data\nmany\ntext\ntree\n4\n")
+        below.says("cat PARENT/link/text/other.txt; cd PARENT/link/tree && cat z.html",
+                   "another\nfile\n<p>z</p>\n")
+        below.says("cd PARENT/link && echo *; cat $(echo text/oth*)", "data many text tree\nanother\nfile\n")
+        below.says("cd PARENT && find link/ | wc -l; find -L link -name x.py; stat -Lc %i link blob | uniq | wc -l",
+                   "317\nlink/tree/deep/er/x.py\n1\n")
+        below.says("touch PARENT/link/new 2>&1 | grep -c Read-only; mkdir PARENT/link/d 2>&1 | grep -c Read-only",
+                   "1\n1\n")
+        below.says("""python3 -c 'if True:
+            import os, sys
+            p = sys.argv[1]
+            fd = os.open(p, os.O_RDONLY)
+            print(sorted(os.listdir(p)), sorted(os.listdir(fd)), len(list(os.walk(p))))
+            print(os.path.getsize(p + "/text/other.txt"), os.stat(p).st_ino == os.fstat(fd).st_ino)
+            os.fchdir(os.open(p, os.O_RDONLY))
+            print(open("text/other.txt").read())
+        ' PARENT/link""", "['data', 'many', 'text', 'tree'] ['data', 'many', 'text', 'tree'] 7\n13 True\nanother\nfile\n\n")
+        assert os.listdir(below.point) == []
+    finally:
+        os.unlink(link)
+        os.rmdir(below.point)
+
+
+@test
+def a_link_that_appears_is_followed_at_once_by_who_made_it(trees):
+    """A path that was not there a moment ago is not asked for again for a while."""
+    says(trees, """python3 -c 'if True:
+        import os, sys
+        print(os.path.exists("x/lines.txt"), os.path.exists("x"), os.path.exists("y"))
+        os.symlink(sys.argv[1] + "/text", "x")
+        os.system("ln -s {}/text/empty y")
+        print(os.path.exists("x/lines.txt"), os.path.exists("x"), os.path.exists("y"))
+    ' {}""", "False False False\nTrue True True\n")
+
+
+@test
 def libc_walks_from_the_parent_into_the_mount(trees):
     below = Below(trees)
     below.says(f"{libshim.program('call_walks')} PARENT | sort | grep -c x.py", "4\n")
