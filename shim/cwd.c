@@ -249,7 +249,7 @@ DZ_DOOR(int, fchdir, int fd)
 		return (int)dz_done(DZ_CALL_fchdir, fchdir_ours(fh), fd);
 	r = dz_sys_1(SYS_fchdir, fd);
 	if (went_out(r, &p))
-		return (int)dz_done(DZ_CALL_fchdir, enter(&p));
+		return (int)dz_done(DZ_CALL_fchdir, enter(&p), fd);
 	return (int)dz_ret(r);
 }
 

@@ -79,7 +79,8 @@ static long close_span(uint64_t first, uint64_t last, unsigned int flags, bool c
 
 DZ_DOOR(int, close_range, unsigned int first, unsigned int last, int flags)
 {
-	if (first > last)
+	/* What the kernel refuses must not be forgotten here. */
+	if (first > last || (flags & ~(int)(CLOSE_RANGE_UNSHARE | CLOSE_RANGE_CLOEXEC)))
 		return (int)dz_ret(-EINVAL);
 	return (int)dz_ret(close_span(first, last, (unsigned int)flags, false));
 }

@@ -15,6 +15,7 @@
 
 #include "shim/dir.h"
 #include "shim/init.h"
+#include "shim/opath.h"
 #include "shim/vfork.h"
 
 #include "cache/sys.h"
@@ -188,11 +189,16 @@ static bool may_be_marker(int fd)
 void dz_fd_adopt(int fd)
 {
 	dz_fh fh;
+	int flags;
 
 	if (dz_fd_get(fd) || !may_be_marker(fd) || dz_attach() < 0)
 		return;
-	if (dz_engine_resolve(dz_engine, fd, &fh) == 0 && dz_fd_set(fd, fh) < 0)
+	if (dz_engine_resolve(dz_engine, fd, &fh) < 0)
+		return;
+	if (dz_fd_set(fd, fh) < 0)
 		dz_engine_close_file(dz_engine, fh);
+	else if (dz_engine_fd_flags(dz_engine, fh, &flags) == 0 && (flags & O_PATH))
+		dz_opath_seen = true;
 }
 
 struct entry64 {

@@ -59,7 +59,7 @@ DZ_DOOR(int, ioctl, int fd, unsigned long request, void *arg)
 	dz_fh fh = dz_fd_get(fd);
 
 	if (!fh)
-		return (int)dz_ret(dz_block_3(SYS_ioctl, fd, request, arg));
+		return (int)dz_ret(dz_sys_3(SYS_ioctl, fd, request, arg));
 	if (dz_is_opath(fh))
 		return (int)dz_done(DZ_CALL_ioctl, -EBADF, fd, request, arg);
 	return (int)dz_done(DZ_CALL_ioctl, ioctl_ours(fd, fh, request, arg), fd, request, arg);

@@ -26,7 +26,7 @@ DZ_DOOR(int, flock, int fd, int op)
 	dz_fh fh = dz_fd_get(fd);
 
 	if (!fh)
-		return (int)dz_ret(dz_block_3(SYS_flock, fd, op, 0));
+		return (int)dz_ret(dz_sys_2(SYS_flock, fd, op));
 	return (int)dz_done(DZ_CALL_flock, flock_check(fh, op), fd, op);
 }
 

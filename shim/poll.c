@@ -82,13 +82,24 @@ DZ_DOOR(int, ppoll, struct pollfd *fds, nfds_t n, const struct timespec *timeout
 			    timeout, mask);
 }
 
+/* By libc's own number where there is one: a seccomp filter may know no other. */
+static long poll_kernel(struct pollfd *fds, nfds_t n, DZ_UNUSED int timeout_ms,
+			DZ_UNUSED struct timespec *timeout)
+{
+#if defined(SYS_poll)
+	return dz_block_3(SYS_poll, fds, n, timeout_ms);
+#else
+	return dz_block_5(SYS_ppoll, fds, n, timeout, NULL, 8);
+#endif
+}
+
 DZ_DOOR(int, poll, struct pollfd *fds, nfds_t n, int timeout_ms)
 {
 	struct timespec t = { timeout_ms / 1000, timeout_ms % 1000 * 1000000L };
 	struct timespec *timeout = timeout_ms < 0 ? NULL : &t;
 
 	if (!poll_has_ours(fds, n))
-		return (int)dz_ret(dz_block_5(SYS_ppoll, fds, n, timeout, NULL, 8));
+		return (int)dz_ret(poll_kernel(fds, n, timeout_ms, timeout));
 	return (int)dz_done(DZ_CALL_poll, poll_ours(fds, n, timeout, NULL), fds, n, timeout_ms);
 }
 

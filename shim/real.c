@@ -116,6 +116,9 @@ static void *find_behind_us(const char *name)
 	return NULL;
 }
 
+/* In a slot: looked for, and not there.  An older libc must not be searched at each call. */
+static const char absent;
+
 void *dz_real(void *_Atomic *slot, const char *name)
 {
 	void *found = atomic_load_explicit(slot, memory_order_relaxed);
@@ -123,9 +126,10 @@ void *dz_real(void *_Atomic *slot, const char *name)
 	if (!found) {
 		found = find_behind_us(name);
 		/* Two threads may both look; they find the same. */
-		atomic_store_explicit(slot, found, memory_order_relaxed);
+		atomic_store_explicit(slot, found ? found : (void *)(uintptr_t)&absent,
+				      memory_order_relaxed);
 	}
-	return found;
+	return found == &absent ? NULL : found;
 }
 
 void *dz_real_in(void *handle, const char *name)

@@ -134,11 +134,20 @@ static int resolve(struct resolve *w, const char *path)
 {
 	int r = begin(w, path);
 
+	if (r < 0)
+		w->done[0] = '\0';
 	while (r == 0 && w->left[0])
 		r = step(w);
 	if (r == 0 && w->len == 0)
 		memcpy(w->done, "/", 2);
 	return r;
+}
+
+/* Of what does not exist libc shows the caller how far it came. */
+static void show_part(const struct resolve *w, int error, char *buf)
+{
+	if (buf && w->done[0] && (error == -ENOENT || error == -EACCES))
+		memcpy(buf, w->done, strlen(w->done) + 1);
 }
 
 DZ_DOOR(char *, realpath, const char *path, char *buf)
@@ -151,6 +160,7 @@ DZ_DOOR(char *, realpath, const char *path, char *buf)
 		return real(path, buf);
 	r = resolve(&w, path);
 	if (r < 0) {
+		show_part(&w, r, buf);
 		dz_ret(r);
 		return NULL;
 	}

@@ -144,14 +144,29 @@ static long limit_of(int name)
 	}
 }
 
-DZ_DOOR(long, pathconf, const char *path, int name)
+/* Libc's answer; true when the path leads into a mount: it then is in *p. */
+static bool pathconf_libc(struct dz_path *p, int name, long *answer)
 {
 	long (*real)(const char *, int) = DZ_REAL(pathconf);
+	int saved = errno;
+
+	errno = 0;
+	*answer = real(p->path, name);
+	if (*answer < 0 && dz_path_again(-errno, p))
+		return true;
+	if (errno == 0)
+		errno = saved;
+	return false;
+}
+
+DZ_DOOR(long, pathconf, const char *path, int name)
+{
 	struct dz_path p;
+	long answer;
 	long r = dz_path_at(AT_FDCWD, path, &p);
 
-	if (r == 0)
-		return real(p.path, name);
+	if (r == 0 && !pathconf_libc(&p, name, &answer))
+		return answer;
 	r = r < 0 ? r : exists(&p, "");
 	r = dz_done(DZ_CALL_pathconf, r, path, name);
 	return r < 0 ? r : limit_of(name);

@@ -338,6 +338,12 @@ DZ_DOOR(int, fclose, FILE *fp)
 	return libc_fclose(fp);
 }
 
+/* Asked before: libc's own closes the stream when it fails. */
+static bool leads_to_mount(struct dz_path *p)
+{
+	return dz_is_on() && dz_path_again(dz_sys_3(SYS_faccessat, p->dir_fd, p->path, F_OK), p);
+}
+
 DZ_DOOR(FILE *, freopen, const char *path, const char *mode, FILE *fp)
 {
 	freopen_fn *libc_freopen = DZ_REAL(freopen);
@@ -345,6 +351,8 @@ DZ_DOOR(FILE *, freopen, const char *path, const char *mode, FILE *fp)
 	struct dz_path p = { .path = NULL };
 	long r = path ? dz_path_at(AT_FDCWD, path, &p) : 0;
 
+	if (r == 0 && path && leads_to_mount(&p))
+		r = 1;
 	if (r == 0 && !is_managed)
 		return libc_freopen(p.path, mode, fp);
 	r = r < 0 ? r : stream_reopen(r > 0 ? &p : NULL, p.path, mode, fp, NULL);

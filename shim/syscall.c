@@ -13,6 +13,7 @@
 #include <fcntl.h>
 #include <linux/openat2.h>
 #include <linux/sched.h>
+#include <pthread.h>
 #include <signal.h>
 
 #ifndef SYS_faccessat2
@@ -49,6 +50,7 @@
 	X(mremap, mremap, long)                                                                    \
 	X(munmap, munmap, int)                                                                     \
 	X(msync, msync, int)                                                                       \
+	X(mprotect, mprotect, int)                                                                 \
 	X(madvise, madvise, int)                                                                   \
 	X(openat, openat, int)                                                                     \
 	X(name_to_handle_at, name_to_handle_at, int)                                               \
@@ -85,13 +87,18 @@
 	X(fchmod, fchmod, int)                                                                     \
 	X(fchown, fchown, int)                                                                     \
 	X(fchownat, fchownat, int)                                                                 \
-	X(utimensat, utimensat, int)                                                               \
 	X(getxattr, getxattr, long)                                                                \
 	X(lgetxattr, lgetxattr, long)                                                              \
 	X(fgetxattr, fgetxattr, long)                                                              \
 	X(listxattr, listxattr, long)                                                              \
 	X(llistxattr, llistxattr, long)                                                            \
 	X(flistxattr, flistxattr, long)                                                            \
+	X(setxattr, setxattr, int)                                                                 \
+	X(lsetxattr, lsetxattr, int)                                                               \
+	X(fsetxattr, fsetxattr, int)                                                               \
+	X(removexattr, removexattr, int)                                                           \
+	X(lremovexattr, lremovexattr, int)                                                         \
+	X(fremovexattr, fremovexattr, int)                                                         \
 	X(ppoll, ppoll, int)                                                                       \
 	X(epoll_ctl, epoll_ctl, int)                                                               \
 	X(inotify_add_watch, inotify_add_watch, int)                                               \
@@ -137,6 +144,8 @@ SAME_CALLS(DECLARE)
 OLD_CALLS(DECLARE)
 
 extern int word_faccessat(long, long, long, long, long, long) __asm__("faccessat");
+extern int word_utimensat(long, long, long, long, long, long) __asm__("utimensat");
+extern int word_futimens(long, long, long, long, long, long) __asm__("futimens");
 extern int word_fchmodat(long, long, long, long, long, long) __asm__("fchmodat");
 extern long word_preadv2(long, long, long, long, long, long) __asm__("preadv2");
 extern long word_pwritev2(long, long, long, long, long, long) __asm__("pwritev2");
@@ -178,6 +187,10 @@ static bool other_call(long nr, const long *a, long *result)
 		return true;
 	case SYS_fchmodat:
 		*result = word_fchmodat(a[0], a[1], a[2], 0, 0, 0);
+		return true;
+	case SYS_utimensat: /* the kernel takes no path for the descriptor itself */
+		*result = a[1] ? word_utimensat(a[0], a[1], a[2], a[3], 0, 0)
+			       : word_futimens(a[0], a[2], 0, 0, 0, 0);
 		return true;
 	case SYS_preadv2:
 		*result = word_preadv2(a[0], a[1], a[2], a[3], a[5], 0);
@@ -237,15 +250,28 @@ static bool same_call(long nr, const long *a, long *result)
 	}
 }
 
+static bool route(long nr, const long *a, long *result)
+{
+	return same_call(nr, a, result) || other_call(nr, a, result) || new_process(nr, a, result);
+}
+
+/* Libc's syscall() is no cancellation point, the doors of some calls are. */
 long dz_syscall(long nr, long a, long b, long c, long d, long e, long f)
 {
+	int (*set_state)(int, int *) = DZ_REAL(pthread_setcancelstate);
 	const long args[] = { a, b, c, d, e, f };
+	int old = PTHREAD_CANCEL_ENABLE;
+	bool is_done;
 	long r;
 
-	if (dz_is_on() &&
-	    (same_call(nr, args, &r) || other_call(nr, args, &r) || new_process(nr, args, &r)))
-		return r;
-	return dz_ret(dz_sys_blocking(nr, a, b, c, d, e, f));
+	if (!dz_is_on())
+		return dz_ret(dz_sys6(nr, a, b, c, d, e, f));
+	if (set_state)
+		set_state(PTHREAD_CANCEL_DISABLE, &old);
+	is_done = route(nr, args, &r);
+	if (set_state)
+		set_state(old, &old);
+	return is_done ? r : dz_ret(dz_sys6(nr, a, b, c, d, e, f));
 }
 
 /* Does the child share our memory, or begin on another stack? */

@@ -60,10 +60,13 @@ static int read_ours(const struct dz_path *p, struct front *f)
 	return -EIO;
 }
 
+/* A FIFO must not keep us waiting: it cannot be run anyway. */
+#define READ_QUIETLY (O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY)
+
 static int read_real(int dir_fd, const char *path, int flags, struct front *f)
 {
 	bool by_fd = (flags & AT_EMPTY_PATH) && path && !*path;
-	int fd = by_fd ? dir_fd : dz_sys_openat(dir_fd, path, O_RDONLY | O_CLOEXEC, 0);
+	int fd = by_fd ? dir_fd : dz_sys_openat(dir_fd, path, READ_QUIETLY, 0);
 	struct stat st;
 	int r;
 

@@ -98,4 +98,38 @@ DZ_DOOR(int, __isoc99_fwscanf, FILE *fp, const wchar_t *format, ...)
 	return n;
 }
 
+/* --- of standard input, which may be a stream of ours --- */
+
+DZ_DOOR(int, vwscanf, const wchar_t *format, va_list args)
+{
+	return door_vfwscanf(stdin, format, args);
+}
+
+DZ_DOOR(int, __isoc99_vwscanf, const wchar_t *format, va_list args)
+{
+	return door___isoc99_vfwscanf(stdin, format, args);
+}
+
+DZ_DOOR(int, wscanf, const wchar_t *format, ...)
+{
+	va_list args;
+	int n;
+
+	va_start(args, format);
+	n = door_vfwscanf(stdin, format, args);
+	va_end(args);
+	return n;
+}
+
+DZ_DOOR(int, __isoc99_wscanf, const wchar_t *format, ...)
+{
+	va_list args;
+	int n;
+
+	va_start(args, format);
+	n = door___isoc99_vfwscanf(stdin, format, args);
+	va_end(args);
+	return n;
+}
+
 #include "shim/aliases.h"

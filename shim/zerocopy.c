@@ -116,7 +116,7 @@ DZ_DOOR(ssize_t, sendfile, int to, int from, off64_t *off, size_t len)
 	if (dz_fd_get(to))
 		return dz_done(DZ_CALL_sendfile, -EBADF, to, from, off, len);
 	if (!fh)
-		return dz_ret(dz_block_4(SYS_sendfile, to, from, off, len));
+		return dz_ret(dz_sys_4(SYS_sendfile, to, from, off, len));
 	return dz_done(DZ_CALL_sendfile, copy_from(&c, off, len), to, from, off, len);
 }
 

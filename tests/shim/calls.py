@@ -41,6 +41,16 @@ def copies_hints_waiting_and_asynchronous_reads(trees):
 
 
 @test
+def calls_on_other_files_and_links_into_the_mount(trees):
+    trees.same([libshim.program("call_beside"), "{}"])
+
+
+@test
+def wide_words_of_a_redirected_standard_input(trees):
+    trees.same(libshim.program("call_beside") + " wide < {}/text/lines.txt")
+
+
+@test
 def changes_as_on_a_read_only_file_system(trees):
     if not trees.can_bind:
         raise Skip("no mount namespaces here")
