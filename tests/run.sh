@@ -25,6 +25,8 @@ jobs=${DZ_JOBS:-2}
 # The system's own programs: its python3 has numpy and torch.
 PATH=/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin:$PATH
 export DZ_TOP DZ_BUILD PATH
+# Trees that are compared must not get files of Python's own.
+export PYTHONDONTWRITEBYTECODE=1
 # A preloaded library brings the sanitizer's along, behind itself; Python leaks on purpose.
 [ "${DZ_SAN:-}" != asan ] || export ASAN_OPTIONS=verify_asan_link_order=0:detect_leaks=0
 [ "${DZ_SAN:-}" != ubsan ] || export UBSAN_OPTIONS=print_stacktrace=1
