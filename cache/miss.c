@@ -62,12 +62,23 @@ static bool miss_is_inline(const struct dz_engine *e)
 	return atomic_load_explicit(&e->is_inline, memory_order_relaxed);
 }
 
+/* One line, not one a read: the same failure again is said after ten seconds. */
+static bool miss_is_news(const struct miss *m, int err)
+{
+	_Atomic uint64_t *said = &m->e->said[m->key.hi % DZ_ARRAY_LEN(m->e->said)];
+	uint64_t what = (m->key.hi ^ (uint64_t)(uint32_t)err << 32) & ~(uint64_t)0xffff;
+	uint64_t now = dz_now_ms() / 10000 & 0xffff;
+	uint64_t old = atomic_exchange_explicit(said, what | now, memory_order_relaxed);
+
+	return old != (what | now);
+}
+
 static void miss_log(const struct miss *m, const struct dz_lease_ref *ref, int err)
 {
 	const struct dz_request *r = &m->e->seg.requests[ref->idx];
 	char why[sizeof(r->why)];
 
-	if (err == -ENOENT)
+	if (err == -ENOENT || !miss_is_news(m, err))
 		return;
 	/* Another request may write there by now: a copy, cut off at its end. */
 	memcpy(why, r->why, sizeof(why));
@@ -195,6 +206,17 @@ static void miss_block(struct miss *m, struct dz_engine *e, const struct dz_ofil
 	memcpy(m->req.name, f->name, sizeof(m->req.name));
 }
 
+/* The names are older than the blob: the next open asks for them anew. */
+static void miss_forget(struct miss *m)
+{
+	struct dz_engine *e = m->e;
+
+	for (uint32_t i = 0; i < e->cfg.n_mounts; i++) {
+		if (e->rec[i] == m->req.mount)
+			dz_names_forget(&e->seg, e->cfg.mounts[i].id, m->req.name, m->req.name_len);
+	}
+}
+
 static bool miss_on_disk(const struct dz_engine *e, struct dz_key key)
 {
 	uint64_t ctl;
@@ -230,6 +252,8 @@ int dz_miss_wait(struct dz_engine *e, const struct dz_ofile *f, uint64_t blk, ui
 			tries -= tries > 20;
 		} else if (ret < 0 && ret != -ECANCELED && ret != -EAGAIN) {
 			miss_log(&m, &ref, ret);
+			if (ret == -ESTALE)
+				miss_forget(&m);
 			return miss_errno(ret);
 		}
 	}
