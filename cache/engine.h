@@ -177,11 +177,15 @@ struct dz_call_info {
 	uint64_t queue_ns, net_ns, disk_ns; /* of this call's waiting */
 	uint32_t gets;			    /* requests that it caused */
 	uint32_t tier;			    /* the slowest that it needed; 0: memory */
+	uint64_t since_ns;		    /* it waited first then, 0: never */
+	uint64_t span;			    /* number of the call that all this is of */
 };
 struct dz_trace_self {
 	uint32_t session, pid, tid;
 	uint16_t ring, table;
+	uint64_t span, spans; /* number of the call that is under way; of the last one */
 	struct dz_call_info info;
+	uint16_t seen[64]; /* calls, by their low bits: which of them are timed */
 };
 void dz_engine_set_trace_self(struct dz_engine *e, struct dz_trace_self *self);
 
@@ -202,8 +206,9 @@ struct dz_call_record {
 };
 /* A call that is looked at; calls may lie within each other. */
 struct dz_span {
-	uint64_t start;
-	struct dz_call_info outer;
+	uint64_t start;	 /* 0: not timed */
+	uint32_t weight; /* for so many calls that are not */
+	uint64_t outer;	 /* number of the call around it */
 };
 /* Is anybody looking?  One load when not. */
 static inline bool dz_engine_is_traced(const struct dz_engine *e)
@@ -214,7 +219,15 @@ static inline bool dz_engine_is_traced(const struct dz_engine *e)
 /* How much content, and whether paths of descriptors, are wanted. */
 uint32_t dz_engine_trace_content(const struct dz_engine *e);
 bool dz_engine_trace_wants_paths(const struct dz_engine *e);
-void dz_engine_span_begin(struct dz_engine *e, struct dz_trace_self *self, struct dz_span *span);
+/*
+ * Where only counts are wanted, the first calls of a kind are timed and every eighth
+ * of the others, for two looks at the clock cost as much as all the rest.
+ */
+void dz_engine_span_begin(struct dz_engine *e, struct dz_trace_self *self, struct dz_span *span,
+			  uint32_t call);
+/* The end of a call where only counts are wanted; false: it is still to be ended. */
+bool dz_engine_span_count(struct dz_engine *e, struct dz_trace_self *self, struct dz_span *span,
+			  uint32_t call, int64_t result);
 void dz_engine_span_end(struct dz_engine *e, struct dz_trace_self *self, struct dz_span *span,
 			const struct dz_call_record *rec);
 

@@ -47,7 +47,7 @@ struct dz_engine {
 	_Atomic uint32_t trace_lock;
 	_Atomic uint32_t trace_session;		    /* of the file that is mapped; 0 none */
 	_Atomic(struct dz_trace_file *) trace_file; /* stays reserved once it was mapped */
-	ptrdiff_t trace_self; /* from the thread pointer to the info of its dz_trace_self; 0 none */
+	ptrdiff_t trace_self; /* from the thread pointer to its dz_trace_self; 0 none */
 	_Atomic uint64_t said[16]; /* failures of late: see miss.c */
 	_Atomic uint64_t logged;   /* bits: messages that are said once a process */
 };
@@ -115,13 +115,7 @@ static inline void dz_count(struct dz_counter c, _Atomic uint64_t *counter, uint
 		atomic_fetch_add_explicit(counter, n, memory_order_relaxed);
 }
 
-/* What the calling thread's call has needed so far; NULL when nobody can ask. */
-static inline struct dz_call_info *dz_call_info(const struct dz_engine *e)
-{
-	return e->trace_self
-		       ? (struct dz_call_info *)((char *)__builtin_thread_pointer() + e->trace_self)
-		       : NULL;
-}
+/* What the calling thread's call needed, for who looks at it. */
 /* It was served from `tier` after waiting for `disk_ns` there. */
 void dz_call_needed(const struct dz_engine *e, enum dz_tier tier, uint64_t disk_ns);
 /* It waited for a fetcher from since_ns until now; the fetcher began at active_us. */

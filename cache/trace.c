@@ -20,7 +20,9 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 
-#define LOCK_TRIES 200 /* for the lock: then this call goes unseen */
+#define TIMED_FIRST 64 /* calls of a kind */
+#define TIMED_EACH  8
+#define LOCK_TRIES  200 /* for the lock: then this call goes unseen */
 
 void dz_trace_file_name(uint32_t session, char name[32])
 {
@@ -34,7 +36,7 @@ void dz_trace_file_name(uint32_t session, char name[32])
 
 void dz_engine_set_trace_self(struct dz_engine *e, struct dz_trace_self *self)
 {
-	e->trace_self = (char *)&self->info - (char *)__builtin_thread_pointer();
+	e->trace_self = (char *)self - (char *)__builtin_thread_pointer();
 }
 
 static uint64_t trace_word(const struct dz_engine *e)
@@ -54,24 +56,41 @@ bool dz_engine_trace_wants_paths(const struct dz_engine *e)
 
 /* ---- what the engine says of a call ---- */
 
+/* The record of the call under way; what it holds of another one is forgotten. */
+static struct dz_call_info *trace_info(const struct dz_engine *e)
+{
+	struct dz_trace_self *self;
+
+	if (!e->trace_self)
+		return NULL;
+	self = (void *)((char *)__builtin_thread_pointer() + e->trace_self);
+	if (self->info.span != self->span)
+		self->info = (struct dz_call_info){ .span = self->span };
+	return &self->info;
+}
+
 void dz_call_needed(const struct dz_engine *e, enum dz_tier tier, uint64_t disk_ns)
 {
-	struct dz_call_info *info = dz_call_info(e);
+	struct dz_call_info *info = trace_info(e);
 
 	if (!info)
 		return;
+	if (!info->since_ns)
+		info->since_ns = dz_now_ns() - disk_ns;
 	info->tier = info->tier > tier ? info->tier : tier;
 	info->disk_ns += disk_ns;
 }
 
 void dz_call_waited(const struct dz_engine *e, uint64_t since_ns, uint32_t active_us)
 {
-	struct dz_call_info *info = dz_call_info(e);
+	struct dz_call_info *info = trace_info(e);
 	uint64_t waited, queue;
 
 	if (!info)
 		return;
 	waited = dz_now_ns() - since_ns;
+	if (!info->since_ns)
+		info->since_ns = since_ns;
 	/* A request that was being worked on when we came was never in a queue for us. */
 	queue = (uint64_t)(active_us - (uint32_t)(since_ns / 1000)) * 1000;
 	if ((int32_t)(active_us - (uint32_t)(since_ns / 1000)) < 0 || queue > waited)
@@ -83,7 +102,7 @@ void dz_call_waited(const struct dz_engine *e, uint64_t since_ns, uint32_t activ
 
 void dz_call_asked(const struct dz_engine *e)
 {
-	struct dz_call_info *info = dz_call_info(e);
+	struct dz_call_info *info = trace_info(e);
 
 	if (info)
 		info->gets++;
@@ -262,39 +281,108 @@ static struct dz_trace_row *trace_row(struct dz_trace_table *t, uint32_t call)
 	return NULL;
 }
 
-static void trace_count(struct dz_trace_file *f, const struct dz_trace_self *self, uint64_t ticks,
-			const struct dz_call_record *rec)
+static void trace_time(struct dz_trace_counts *c, bool is_own, uint64_t ticks, uint32_t weight)
 {
-	struct dz_trace_table *t = &f->tables[self->table % DZ_TRACE_TABLES];
-	bool is_own = self->table < DZ_TRACE_TABLES - 1;
-	const struct dz_call_info *info = &self->info;
+	_Atomic uint32_t *bucket = &c->buckets[dz_trace_bucket(ticks)];
+
+	if (is_own)
+		atomic_store_explicit(bucket,
+				      atomic_load_explicit(bucket, memory_order_relaxed) + weight,
+				      memory_order_relaxed);
+	else
+		atomic_fetch_add_explicit(bucket, weight, memory_order_relaxed);
+	trace_add(is_own, &c->timed, weight);
+	trace_add(is_own, &c->ticks, ticks * weight);
+	if (ticks > atomic_load_explicit(&c->max, memory_order_relaxed))
+		atomic_store_explicit(&c->max, ticks, memory_order_relaxed);
+}
+
+/* A call that was not timed, and then had to wait: from its first wait on. */
+static uint64_t trace_waited(const struct dz_trace_file *f, const struct dz_call_info *info)
+{
+	double s = (double)(dz_now_ns() - info->since_ns) / 1e9;
+
+	return (uint64_t)(s * (double)f->ticks_a_s);
+}
+
+static void trace_count(struct dz_trace_file *f, uint32_t table, const struct dz_call_info *info,
+			const struct dz_span *span, uint64_t ticks, uint32_t call, int64_t result)
+{
+	struct dz_trace_table *t = &f->tables[table % DZ_TRACE_TABLES];
+	bool is_own = table < DZ_TRACE_TABLES - 1;
 	uint32_t tier = info->tier < DZ_TIERS ? info->tier : 0;
-	struct dz_trace_row *row = trace_row(t, rec->call);
-	_Atomic uint32_t *bucket;
+	struct dz_trace_row *row = trace_row(t, call);
+	struct dz_trace_counts *c;
 
 	if (!row) {
 		trace_add(false, &t->lost, 1);
 		return;
 	}
-	bucket = &row->calls[tier][dz_trace_bucket(ticks)];
-	if (is_own)
-		atomic_store_explicit(bucket,
-				      atomic_load_explicit(bucket, memory_order_relaxed) + 1,
-				      memory_order_relaxed);
-	else
-		atomic_fetch_add_explicit(bucket, 1, memory_order_relaxed);
-	trace_add(is_own, &row->ticks[tier], ticks);
-	if (rec->result > 0)
-		trace_add(is_own, &row->bytes[tier], (uint64_t)rec->result);
-	else if (rec->result < 0)
-		trace_add(is_own, &row->errors, 1);
-	if (ticks > atomic_load_explicit(&row->max[tier], memory_order_relaxed))
-		atomic_store_explicit(&row->max[tier], ticks, memory_order_relaxed);
-	if (tier) {
-		trace_add(is_own, &row->queue_ns, info->queue_ns);
-		trace_add(is_own, &row->net_ns, info->net_ns);
-		trace_add(is_own, &row->disk_ns, info->disk_ns);
+	c = &row->tiers[tier];
+	trace_add(is_own, &c->calls, 1);
+	if (result > 0)
+		trace_add(is_own, &c->bytes, (uint64_t)result);
+	else if (result < 0)
+		trace_add(is_own, &c->errors, 1);
+	if (!tier) {
+		if (span->weight)
+			trace_time(c, is_own, ticks, span->weight);
+		return;
 	}
+	if (!span->weight)
+		ticks = trace_waited(f, info);
+	trace_time(c, is_own, ticks, 1);
+	trace_add(is_own, &c->queue_ns, info->queue_ns);
+	trace_add(is_own, &c->net_ns, info->net_ns);
+	trace_add(is_own, &c->disk_ns, info->disk_ns);
+}
+
+/* "55d0-55d8 r-xp ... /usr/lib/libx.so": the name of the file when `at` is in there. */
+static bool maps_line_has(const char *line, uint64_t at, char *out, size_t len)
+{
+	const char *slash = strrchr(line, '/');
+	uint64_t bound[2] = { 0, 0 };
+
+	for (int i = 0; i < 2; i++) {
+		for (; *line && *line != '-' && *line != ' '; line++)
+			bound[i] = bound[i] << 4 |
+				   (uint64_t)(*line <= '9' ? *line - '0' : *line - 'a' + 10);
+		line += *line != '\0';
+	}
+	if (at < bound[0] || at >= bound[1] || !slash)
+		return false;
+	memcpy(out, slash + 1, strnlen(slash + 1, len - 1));
+	return true;
+}
+
+/* Not dladdr(): that takes the loader's lock. */
+static void trace_library(uint64_t at, char *out, size_t len)
+{
+	char buf[1024];
+	size_t have = 0;
+	int fd = dz_sys_open("/proc/self/maps", O_RDONLY | O_CLOEXEC, 0);
+	bool found = fd < 0;
+
+	while (!found) {
+		ssize_t n = dz_sys_read(fd, buf + have, sizeof(buf) - 1 - have);
+		char *line = buf, *end;
+
+		if (n <= 0)
+			break;
+		have += (size_t)n;
+		buf[have] = '\0';
+		while (!found && (end = strchr(line, '\n')) != NULL) {
+			*end = '\0';
+			found = maps_line_has(line, at, out, len);
+			line = end + 1;
+		}
+		have -= (size_t)(line - buf);
+		memmove(buf, line, have);
+		if (have == sizeof(buf) - 1)
+			have = 0; /* a name longer than that: the rest will look like no line */
+	}
+	if (fd >= 0)
+		dz_sys_close(fd);
 }
 
 static void trace_count_bypass(struct dz_trace_file *f, const struct dz_trace_self *self,
@@ -307,11 +395,13 @@ static void trace_count_bypass(struct dz_trace_file *f, const struct dz_trace_se
 		struct dz_trace_missed *m = &f->missed[i];
 		uint64_t none = 0;
 
-		if (atomic_compare_exchange_strong(&m->what, &none, what))
-			atomic_store_explicit(&m->caller, rec->caller, memory_order_relaxed);
-		else if (none != what ||
-			 atomic_load_explicit(&m->caller, memory_order_relaxed) != rec->caller)
+		if (atomic_compare_exchange_strong(&m->what, &none, what)) {
+			trace_library(rec->caller, m->library, sizeof(m->library));
+			atomic_store_explicit(&m->caller, rec->caller, memory_order_release);
+		} else if (none != what ||
+			   atomic_load_explicit(&m->caller, memory_order_relaxed) != rec->caller) {
 			continue;
+		}
 		atomic_fetch_add_explicit(&m->n, 1, memory_order_relaxed);
 		return;
 	}
@@ -388,19 +478,14 @@ static uint32_t us_of(uint64_t ns)
 	return ns / 1000 > UINT32_MAX ? UINT32_MAX : (uint32_t)(ns / 1000);
 }
 
-static void event_fill(struct dz_trace_event *ev, const struct dz_trace_self *self, uint64_t start,
-		       uint64_t ticks, const struct dz_call_record *rec, uint32_t n_cells)
+static void event_fill(struct dz_trace_event *ev, const struct dz_trace_self *self,
+		       const struct dz_call_info *info, const struct dz_call_record *rec)
 {
-	const struct dz_call_info *info = &self->info;
-
-	ev->start = start;
-	ev->ticks = ticks;
 	ev->result = rec->result;
 	ev->pid = self->pid;
 	ev->tid = self->tid;
 	ev->call = (uint16_t)rec->call;
 	ev->n_args = (uint8_t)rec->n_args;
-	ev->n_cells = (uint8_t)n_cells;
 	ev->flags = (uint8_t)((rec->is_bypass ? DZ_TRACE_IS_BYPASS : 0) |
 			      (rec->fd_path ? DZ_TRACE_HAS_FD_PATH : 0) |
 			      (rec->has_stat ? DZ_TRACE_HAS_STAT : 0));
@@ -417,8 +502,9 @@ static void event_fill(struct dz_trace_event *ev, const struct dz_trace_self *se
 	ev->size = rec->is_bypass ? rec->caller : rec->size;
 }
 
-static void trace_line(struct dz_trace_file *f, const struct dz_trace_self *self, uint64_t start,
-		       uint64_t ticks, const struct dz_call_record *rec)
+static void trace_line(struct dz_trace_file *f, const struct dz_trace_self *self,
+		       const struct dz_call_info *info, uint64_t start, uint64_t ticks,
+		       const struct dz_call_record *rec)
 {
 	uint32_t n_rings = atomic_load_explicit(&f->n_rings, memory_order_relaxed);
 	struct text t = { .f = f, .cells = 2, .is_dry = true };
@@ -433,8 +519,8 @@ static void trace_line(struct dz_trace_file *f, const struct dz_trace_self *self
 	pos = ring_claim(&f->rings[t.ring], t.cells);
 	if (pos == UINT64_MAX)
 		return;
-	memset(&ev, 0, sizeof(ev));
-	event_fill(&ev, self, start, ticks, rec, t.cells);
+	ev = (struct dz_trace_event){ .start = start, .ticks = ticks, .n_cells = (uint8_t)t.cells };
+	event_fill(&ev, self, info, rec);
 	t = (struct text){ .f = f, .ring = t.ring, .pos = pos + 1, .cells = 2 };
 	text_all(&t, rec);
 	first = dz_trace_cell(f, t.ring, pos);
@@ -447,54 +533,77 @@ static void trace_line(struct dz_trace_file *f, const struct dz_trace_self *self
 
 /* ---- a call ---- */
 
-void dz_engine_span_begin(struct dz_engine *e, struct dz_trace_self *self, struct dz_span *span)
+void dz_engine_span_begin(struct dz_engine *e, struct dz_trace_self *self, struct dz_span *span,
+			  uint32_t call)
 {
-	(void)e;
-	span->outer = self->info;
-	self->info = (struct dz_call_info){ 0 };
-	span->start = dz_ticks();
+	uint16_t n = self->seen[call % 64]++;
+
+	span->outer = self->span;
+	self->span = ++self->spans;
+	span->weight = n < TIMED_FIRST ? 1 : n % TIMED_EACH == 0 ? TIMED_EACH : 0;
+	if (trace_word(e) & DZ_TRACE_LINES)
+		span->weight = 1;
+	span->start = span->weight ? dz_ticks() : 0;
 }
 
-/* What the inner call needed, the outer one needed too. */
-static void span_leave(struct dz_trace_self *self, const struct dz_call_info *outer)
-{
-	struct dz_call_info *i = &self->info;
-
-	i->queue_ns += outer->queue_ns;
-	i->net_ns += outer->net_ns;
-	i->disk_ns += outer->disk_ns;
-	i->gets += outer->gets;
-	i->tier = i->tier > outer->tier ? i->tier : outer->tier;
-}
-
-/* Nobody empties the ring any more: the tracer was killed. */
+/* Nobody empties the rings any more: the tracer was killed. */
 static bool trace_is_left(const struct dz_trace_file *f)
 {
 	return dz_wall_ms() >
 	       atomic_load_explicit(&f->alive_ms, memory_order_relaxed) + DZ_TRACE_DEAD_S * 1000;
 }
 
+/* The file that this thread writes to; NULL: nobody looks any more. */
+static struct dz_trace_file *trace_mine(struct dz_engine *e, struct dz_trace_self *self,
+					uint64_t *word)
+{
+	struct dz_trace_file *f = trace_file(e, word);
+
+	if (!f || (self->session == dz_trace_session(*word) &&
+		   self->pid == atomic_load_explicit(&e->pid, memory_order_relaxed)))
+		return f;
+	trace_enter(e, f, *word, self);
+	if (!trace_is_left(f))
+		return f;
+	trace_refuse(e, *word);
+	return NULL;
+}
+
+static const struct dz_call_info *trace_needs(const struct dz_trace_self *self)
+{
+	static const struct dz_call_info nothing;
+
+	return self->info.span == self->span ? &self->info : &nothing;
+}
+
+bool dz_engine_span_count(struct dz_engine *e, struct dz_trace_self *self, struct dz_span *span,
+			  uint32_t call, int64_t result)
+{
+	uint64_t ticks = span->weight ? dz_ticks() - span->start : 0, word;
+	struct dz_trace_file *f = trace_mine(e, self, &word);
+
+	if (f && (word & DZ_TRACE_LINES))
+		return false;
+	if (f && call < DZ_STAT_CALLS)
+		trace_count(f, self->table, trace_needs(self), span, ticks, call, result);
+	self->span = span->outer;
+	return true;
+}
+
 void dz_engine_span_end(struct dz_engine *e, struct dz_trace_self *self, struct dz_span *span,
 			const struct dz_call_record *rec)
 {
-	uint64_t ticks = dz_ticks() - span->start, word;
-	struct dz_trace_file *f = trace_file(e, &word);
+	uint64_t ticks = span->weight ? dz_ticks() - span->start : 0, word;
+	struct dz_trace_file *f = trace_mine(e, self, &word);
+	const struct dz_call_info *info = trace_needs(self);
 
-	if (f && (self->session != dz_trace_session(word) ||
-		  self->pid != atomic_load_explicit(&e->pid, memory_order_relaxed))) {
-		trace_enter(e, f, word, self);
-		if (trace_is_left(f)) {
-			trace_refuse(e, word);
-			f = NULL;
-		}
-	}
 	if (f && rec->is_bypass)
 		trace_count_bypass(f, self, rec);
-	if (f && (word & DZ_TRACE_COUNTS) && rec->call < DZ_STAT_CALLS && !rec->is_bypass)
-		trace_count(f, self, ticks, rec);
-	if (f && (word & DZ_TRACE_LINES))
-		trace_line(f, self, span->start, ticks, rec);
-	span_leave(self, &span->outer);
+	else if (f && (word & DZ_TRACE_COUNTS) && rec->call < DZ_STAT_CALLS)
+		trace_count(f, self->table, info, span, ticks, rec->call, rec->result);
+	if (f && (word & DZ_TRACE_LINES) && span->start)
+		trace_line(f, self, info, span->start, ticks, rec);
+	self->span = span->outer;
 }
 
 /* ---- processes come and go ---- */

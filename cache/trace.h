@@ -79,14 +79,21 @@ static inline uint64_t dz_trace_bucket_end(uint32_t bucket)
 	return (uint64_t)(5 + bucket % 4) << (bucket / 4 + 2);
 }
 
-/* Counts of one call by one thread.  Tier 0: nothing slower than memory was needed. */
+/*
+ * Counts of one call by one thread and tier.  Tier 0: nothing slower than memory
+ * was needed; of these a timed one stands for others, and `timed` is their sum.
+ */
 struct dz_trace_row {
-	_Atomic uint64_t errors;
-	_Atomic uint64_t bytes[DZ_TIERS]; /* sum of the results above 0 */
-	_Atomic uint64_t ticks[DZ_TIERS];
-	_Atomic uint64_t max[DZ_TIERS];
-	_Atomic uint64_t queue_ns, net_ns, disk_ns;
-	_Atomic uint32_t calls[DZ_TIERS][DZ_TRACE_BUCKETS];
+	struct dz_trace_counts {
+		_Atomic uint64_t calls;
+		_Atomic uint64_t bytes; /* sum of the results above 0 */
+		_Atomic uint64_t errors;
+		_Atomic uint64_t timed;
+		_Atomic uint64_t ticks;
+		_Atomic uint64_t max;
+		_Atomic uint64_t queue_ns, net_ns, disk_ns;
+		_Atomic uint32_t buckets[DZ_TRACE_BUCKETS];
+	} tiers[DZ_TIERS];
 };
 struct dz_trace_table {
 	_Atomic uint64_t owner;	      /* pid:32 | tid:32, 0 free */
@@ -137,6 +144,7 @@ struct dz_trace_missed {
 	_Atomic uint64_t what;
 	_Atomic uint64_t caller;
 	_Atomic uint64_t n;
+	char library[40]; /* what is mapped there; filled in before n */
 };
 
 struct dz_trace_file {
@@ -148,6 +156,7 @@ struct dz_trace_file {
 	_Atomic uint32_t n_rings;  /* that have memory */
 	_Atomic uint32_t next_ring, next_table;
 	_Atomic uint32_t members; /* that have mapped it so far */
+	uint64_t ticks_a_s;	  /* as far as the tracer knew when it began */
 	struct dz_trace_ring rings[DZ_TRACE_RINGS];
 	struct dz_trace_missed missed[DZ_TRACE_MISSED];
 	struct dz_trace_table tables[DZ_TRACE_TABLES];

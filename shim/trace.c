@@ -47,17 +47,24 @@ static void add_content(struct dz_call_record *rec, const void *buf)
 	rec->data_len = (uint16_t)dz_min_u64(dz_min_u64(wanted, 4096), (uint64_t)rec->result);
 }
 
-/* The first argument's, or that of the descriptor that the call gave. */
+static bool gives_fd(const struct dz_call_record *rec)
+{
+	return rec->result >= 0 &&
+	       (rec->call == DZ_CALL_open || rec->call == DZ_CALL_openat ||
+		rec->call == DZ_CALL___open_2 || rec->call == DZ_CALL___openat_2);
+}
+
+/* That of the descriptor that the call gave, or of its first argument. */
 static const char *fd_path(const struct dz_call_record *rec, uint32_t kinds, char *buf, size_t len)
 {
 	dz_fh fh = 0;
 
 	if (!dz_engine_trace_wants_paths(dz_engine))
 		return NULL;
-	if (rec->n_args && kind_of(kinds, 0) == DZ_ARG_NUMBER && rec->args[0] >= 0)
-		fh = dz_fd_get((int)rec->args[0]);
-	if (!fh && rec->result >= 0 && rec->result <= INT32_MAX && (kinds & 15) != 0)
+	if (gives_fd(rec))
 		fh = dz_fd_get((int)rec->result);
+	else if (rec->n_args && kind_of(kinds, 0) == DZ_ARG_NUMBER && rec->args[0] >= 0)
+		fh = dz_fd_get((int)rec->args[0]);
 	return fh && dz_path_of_fh(fh, buf, len) > 0 ? buf : NULL;
 }
 

@@ -58,9 +58,12 @@ struct stat;
 		long done_;                                                                        \
                                                                                                    \
 		if (traced_)                                                                       \
-			dz_engine_span_begin(dz_engine, &dz_trace_self, &span_);                   \
+			dz_engine_span_begin(dz_engine, &dz_trace_self, &span_, (uint32_t)(call)); \
 		done_ = (long)(result);                                                            \
-		if (traced_) {                                                                     \
+		if (traced_ &&                                                                     \
+		    ((is_bypass) ||                                                                \
+		     !dz_engine_span_count(dz_engine, &dz_trace_self, &span_, (uint32_t)(call),    \
+					   done_ == -ESTALE ? -EIO : done_))) {                    \
 			const long args_[6] = { DZ_EACH(DZ_ONE_LONG, ##__VA_ARGS__) };             \
                                                                                                    \
 			dz_traced(&span_, (uint32_t)(call), done_, is_bypass,                      \

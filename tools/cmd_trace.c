@@ -328,9 +328,10 @@ static void see_thread(struct trace *t, uint32_t tid)
 	}
 }
 
-static void take_event(struct trace *t, const struct trace_event *ev)
+static void take_event(struct trace *t, struct trace_event *ev)
 {
 	see_thread(t, ev->tid);
+	trace_path_learn(ev);
 	if (!trace_filter_wants(&t->filter, ev))
 		return;
 	if (t->counts && !(t->session.word & DZ_TRACE_COUNTS))

@@ -6,6 +6,7 @@
  *     trace_session  the shared file, whose members look there, reading the rings
  *     trace_calls    names and arguments of the calls
  *     trace_names    the constants of flags
+ *     trace_paths    descriptors that an event has no path for
  *     trace_line     a call as strace would show it
  *     trace_filter   which calls are wanted
  *     trace_sum      the table of -c
@@ -62,8 +63,15 @@ struct trace_event {
 void trace_event_free(struct trace_event *ev);
 /* Is its first argument a descriptor? */
 bool trace_has_fd(const struct trace_event *ev);
+/* Is its result a descriptor of the path that it was given? */
+bool trace_gives_fd(const struct trace_event *ev);
 /* The name of its tier; NULL: it needed none. */
 const char *trace_tier(const struct trace_event *ev);
+
+/* Remembers the paths of descriptors, and fills in what an event lacks. */
+void trace_path_learn(struct trace_event *ev);
+/* What is known of a descriptor; NULL. */
+const char *trace_path_of(uint32_t pid, int64_t fd);
 
 /* ---- the session ---- */
 

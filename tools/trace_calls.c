@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum call_number {
 #define HOOK(name, family) CALL_##name,
@@ -51,6 +52,13 @@ bool trace_has_fd(const struct trace_event *ev)
 	const struct trace_call_info *info = trace_call_info(ev->call);
 
 	return info->args && info->args[0] == 'f';
+}
+
+bool trace_gives_fd(const struct trace_event *ev)
+{
+	const struct trace_call_info *info = trace_call_info(ev->call);
+
+	return ev->result >= 0 && info->args && strncmp(info->args, "DsOo", 4) == 0;
 }
 
 const char *trace_tier(const struct trace_event *ev)

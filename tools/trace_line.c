@@ -42,9 +42,13 @@ static void put_quoted(FILE *to, const char *s, size_t n)
 
 static void put_fd(FILE *to, const struct trace_event *ev, int64_t fd, bool is_first, bool paths)
 {
+	const char *path = is_first && !trace_gives_fd(ev) && ev->fd_path
+				   ? ev->fd_path
+				   : trace_path_of(ev->pid, fd);
+
 	fprintf(to, "%d", (int)fd);
-	if (paths && is_first && ev->fd_path)
-		fprintf(to, "<%s>", ev->fd_path);
+	if (paths && path)
+		fprintf(to, "<%s>", path);
 }
 
 static void put_address(FILE *to, uint64_t value)
@@ -188,15 +192,20 @@ static void put_args(FILE *to, const struct trace_event *ev, const struct trace_
 
 /* ---- the rest of a line ---- */
 
-static bool gives_fd(const struct trace_event *ev)
+static bool is_fd(const struct trace_event *ev)
 {
-	return ev->fd_path && !trace_has_fd(ev) && ev->result >= 0;
+	const char *name = trace_call_info(ev->call)->symbol;
+
+	return trace_gives_fd(ev) || strncmp(name, "dup", 3) == 0 ||
+	       (strcmp(name, "fcntl") == 0 &&
+		(ev->args[1] == F_DUPFD || ev->args[1] == F_DUPFD_CLOEXEC));
 }
 
 static void put_result(FILE *to, const struct trace_event *ev, const struct trace_style *style)
 {
 	const struct trace_call_info *info = trace_call_info(ev->call);
 	int err = (int)-ev->result;
+	const char *path;
 
 	if (ev->result < 0 && ev->result > -4096) {
 		const char *name = strerrorname_np(err);
@@ -213,8 +222,9 @@ static void put_result(FILE *to, const struct trace_event *ev, const struct trac
 		fputs("= 0x1 (flags FD_CLOEXEC)", to);
 	} else {
 		fprintf(to, "= %" PRId64, ev->result);
-		if (style->with_paths && gives_fd(ev))
-			fprintf(to, "<%s>", ev->fd_path);
+		path = trace_path_of(ev->pid, ev->result);
+		if (style->with_paths && path && is_fd(ev))
+			fprintf(to, "<%s>", path);
 	}
 }
 
@@ -278,16 +288,15 @@ void trace_line(FILE *to, struct trace_style *style, const struct trace_event *e
 {
 	char *left = NULL;
 	size_t len = 0;
-	FILE *mem;
+	FILE *mem = open_memstream(&left, &len);
 
-	if (style->is_file)
-		fprintf(to, "%-5u ", ev->tid);
-	else if (style->n_pids > 1)
-		fprintf(to, "[pid %5u] ", ev->tid);
-	put_stamp(to, style, ev);
-	mem = open_memstream(&left, &len);
 	if (!mem)
 		return;
+	if (style->is_file)
+		fprintf(mem, "%-5u ", ev->tid);
+	else if (style->n_pids > 1)
+		fprintf(mem, "[pid %5u] ", ev->tid);
+	put_stamp(mem, style, ev);
 	fprintf(mem, "%s(", trace_call_info(ev->call)->name);
 	put_args(mem, ev, style);
 	fputs(") ", mem);

@@ -77,13 +77,13 @@ static const struct {
 	{                                                                                          \
 		c, one, DZ_ARRAY_LEN(names), names, unknown                                        \
 	}
-	F('O', false, open_flags, "O_???"),	 F('P', false, prot, "PROT_???"),
-	F('M', false, map_flags, "MAP_???"),	 F('A', false, access_modes, "?_OK"),
-	F('T', false, at_flags, "AT_???"),	 F('r', false, remap_flags, "MREMAP_???"),
-	F('y', false, sync_flags, "MS_???"),	 F('R', false, rename_flags, "RENAME_???"),
-	F('k', false, lock_ops, "LOCK_???"),	 F('w', true, whences, "SEEK_???"),
-	F('a', true, advices, "POSIX_FADV_???"), F('v', true, madvices, "MADV_???"),
-	F('c', true, fcntls, "F_???"),
+	F('q', false, open_flags, "O_???"),	   F('O', false, open_flags, "O_???"),
+	F('P', false, prot, "PROT_???"),	   F('M', false, map_flags, "MAP_???"),
+	F('A', false, access_modes, "?_OK"),	   F('T', false, at_flags, "AT_???"),
+	F('r', false, remap_flags, "MREMAP_???"),  F('y', false, sync_flags, "MS_???"),
+	F('R', false, rename_flags, "RENAME_???"), F('k', false, lock_ops, "LOCK_???"),
+	F('w', true, whences, "SEEK_???"),	   F('a', true, advices, "POSIX_FADV_???"),
+	F('v', true, madvices, "MADV_???"),	   F('c', true, fcntls, "F_???"),
 };
 
 /* What strace says where no bit is set. */

@@ -188,6 +188,7 @@ int trace_open(struct trace_session *s, const struct dz_config *cfg, uint32_t wa
 		close(fd);
 	s->word = (uint64_t)session << 32 | want;
 	start_clock(s);
+	s->file->ticks_a_s = (uint64_t)(1e9 / s->ns_a_tick);
 	return 0;
 }
 

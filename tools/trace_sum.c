@@ -8,7 +8,6 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -37,24 +36,31 @@ static uint64_t load(const _Atomic uint64_t *n)
 	return atomic_load_explicit(n, memory_order_relaxed);
 }
 
+/* A timed call of tier 0 stands for others; those since the last one for none. */
+static double share_of(uint64_t calls, uint64_t timed)
+{
+	return timed ? (double)calls / (double)timed : 0;
+}
+
 static void add_row(struct trace_sum_row *r, const struct dz_trace_row *from,
 		    const struct trace_session *s)
 {
 	for (int t = 0; t < DZ_TIERS; t++) {
-		r->ns[t] += trace_ns(s, load(&from->ticks[t]));
-		r->bytes += load(&from->bytes[t]);
-		r->max_ns = dz_max_u64(r->max_ns, trace_ns(s, load(&from->max[t])));
-		for (int b = 0; b < DZ_TRACE_BUCKETS; b++) {
-			uint32_t n = atomic_load_explicit(&from->calls[t][b], memory_order_relaxed);
+		const struct dz_trace_counts *c = &from->tiers[t];
+		uint64_t calls = load(&c->calls);
+		double share = share_of(calls, load(&c->timed));
 
-			r->calls[t] += n;
-			r->buckets[b] += n;
-		}
+		r->calls[t] += calls;
+		r->ns[t] += (uint64_t)((double)trace_ns(s, load(&c->ticks)) * share);
+		r->bytes += load(&c->bytes);
+		r->errors += load(&c->errors);
+		r->max_ns = dz_max_u64(r->max_ns, trace_ns(s, load(&c->max)));
+		r->queue_ns += load(&c->queue_ns);
+		r->net_ns += load(&c->net_ns);
+		r->disk_ns += load(&c->disk_ns);
+		for (int b = 0; b < DZ_TRACE_BUCKETS; b++)
+			r->buckets[b] += atomic_load_explicit(&c->buckets[b], memory_order_relaxed);
 	}
-	r->errors += load(&from->errors);
-	r->queue_ns += load(&from->queue_ns);
-	r->net_ns += load(&from->net_ns);
-	r->disk_ns += load(&from->disk_ns);
 }
 
 static bool is_gone(uint64_t owner)
@@ -92,30 +98,8 @@ void trace_sum_tables(struct trace_sum *sum, const struct trace_session *s, bool
 
 /* ---- what was not served ---- */
 
-/* The file that is mapped at an address of a process. */
-static void find_library(uint32_t pid, uint64_t address, char *out, size_t len)
-{
-	char path[64], line[4352];
-	FILE *maps;
-
-	snprintf(path, sizeof(path), "/proc/%u/maps", pid);
-	maps = fopen(path, "re");
-	while (maps && fgets(line, sizeof(line), maps)) {
-		uint64_t from, to;
-		char *slash = strrchr(line, '/');
-
-		if (sscanf(line, "%" SCNx64 "-%" SCNx64, &from, &to) != 2 || address < from ||
-		    address >= to || !slash)
-			continue;
-		slash[strcspn(slash, "\n")] = '\0';
-		snprintf(out, len, "%.90s", slash + 1);
-		break;
-	}
-	if (maps)
-		fclose(maps);
-}
-
-static struct trace_missed *missed_of(struct trace_sum *sum, uint64_t what, uint64_t caller)
+static struct trace_missed *missed_of(struct trace_sum *sum, uint64_t what, uint64_t caller,
+				      const char *library)
 {
 	uint32_t pid = (uint32_t)(what >> 32), call = (uint32_t)(what >> 16) & 0xffff;
 	struct trace_missed *m = sum->missed;
@@ -130,7 +114,7 @@ static struct trace_missed *missed_of(struct trace_sum *sum, uint64_t what, uint
 	sum->n_missed++;
 	*m = (struct trace_missed){ .pid = pid, .call = call, .caller = caller };
 	m->err = (uint32_t)(what & 0xffff);
-	find_library(pid, caller, m->library, sizeof(m->library));
+	snprintf(m->library, sizeof(m->library), "%.39s", library);
 	return m;
 }
 
@@ -138,8 +122,10 @@ void trace_sum_missed(struct trace_sum *sum, const struct trace_session *s)
 {
 	for (uint32_t i = 0; i < DZ_TRACE_MISSED; i++) {
 		const struct dz_trace_missed *from = &s->file->missed[i];
-		uint64_t what = load(&from->what), caller = load(&from->caller);
-		struct trace_missed *m = what && caller ? missed_of(sum, what, caller) : NULL;
+		uint64_t what = load(&from->what),
+			 caller = atomic_load_explicit(&from->caller, memory_order_acquire);
+		struct trace_missed *m =
+			what && caller ? missed_of(sum, what, caller, from->library) : NULL;
 
 		if (m)
 			m->n = load(&from->n);
@@ -226,11 +212,14 @@ static int by_time(const void *a, const void *b)
 /* No call in the first `share` of them took longer, to the bucket. */
 static uint64_t quantile(const struct line *l, double share, const struct trace_session *s)
 {
-	uint64_t seen = 0, want = (uint64_t)(share * (double)l->calls);
+	uint64_t seen = 0, all = 0, want;
 
+	for (uint32_t b = 0; b < DZ_TRACE_BUCKETS; b++)
+		all += l->r.buckets[b];
+	want = (uint64_t)(share * (double)all);
 	for (uint32_t b = 0; b < DZ_TRACE_BUCKETS; b++) {
 		seen += l->r.buckets[b];
-		if (seen > want || seen == l->calls)
+		if (seen > want || seen == all)
 			return dz_min_u64(trace_ns(s, dz_trace_bucket_end(b)), l->r.max_ns);
 	}
 	return l->r.max_ns;

@@ -1,0 +1,185 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+# timeout: 200
+"""dz trace counts every call: a program counts its own, in six threads and three
+children that return, _exit, are killed or exec, and the sums have to be equal."""
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import libblob
+
+sys.path.insert(0, os.path.join(os.environ["DZ_TOP"], "tests", "shim"))
+import libshim  # noqa: E402
+
+TRACED = os.path.join(os.environ["DZ_BUILD"], "tests", "cli", "traced")
+SHOWN = {"open": "openat", "stat": "newfstatat", "pread": "pread64"}
+
+
+def table(text):
+    """Rows of -c: name -> its columns as in strace's, then what is behind them."""
+    rows = {}
+    for line in text.splitlines():
+        if re.match(r" *\d+\.\d\d ", line):
+            rows[line.split()[-1]] = {"calls": int(line[32:41]), "errors": int(line[42:51].strip() or 0),
+                                      "dram": int(line[52:60].strip() or 0),
+                                      "blob": int(line[79:87].strip() or 0),
+                                      "bytes": int(line[88:101].strip() or 0), "seconds": float(line.split()[1])}
+    return rows
+
+
+def counted(trees, how, *options):
+    """What the program counted, and what the trace says."""
+    out = os.path.join(trees.tmp, "out")
+    done = subprocess.run([libblob.dz(), "trace", "-o", out, *options, TRACED, "count", trees.mount, how],
+                          env=trees.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=100)
+    assert done.returncode == 0, done
+    made = {SHOWN.get(k, k): int(n) for k, n in (line.split() for line in done.stdout.splitlines())}
+    return made, open(out).read(), done.stderr
+
+
+def assert_counts(made, rows):
+    for name, n in made.items():
+        # a thread's own stat of the program's start does not count: it is of no mount
+        assert rows[name]["calls"] == n, (name, n, rows[name])
+
+
+@libblob.test
+def counts_equal_what_the_program_counted(trees):
+    for how in ("return", "_exit", "kill", "exec"):
+        made, text, _ = counted(trees, how, "-c")
+        rows = table(text)
+        assert_counts(made, rows)
+        assert rows["total"]["calls"] == sum(made.values()), (how, rows["total"], made)
+        assert rows["newfstatat"]["errors"] == made["newfstatat"]
+
+
+@libblob.test
+def lines_equal_what_the_program_counted(trees):
+    for how in ("_exit", "kill", "exec"):
+        made, text, said = counted(trees, how)
+        assert "not seen" not in said, said
+        for name, n in made.items():
+            lines = len(re.findall(rf"^\d+ +{name}\(", text, re.M))
+            assert lines == n, (how, name, n, lines)
+
+
+@libblob.test
+def counts_from_lines_are_the_same(trees):
+    made, text, _ = counted(trees, "_exit", "-C", "-e", "status=successful,failed")
+    assert_counts(made, table(text))
+
+
+@libblob.test
+def bytes_and_tiers_are_counted(trees):
+    made, text, _ = counted(trees, "return", "-c")
+    row = table(text)["pread64"]
+    assert row["bytes"] == 512 * made["pread64"], row
+    assert row["dram"] + row["blob"] == made["pread64"], row
+
+
+@libblob.test
+def children_appear_under_their_own_numbers(trees):
+    _, text, _ = counted(trees, "_exit")
+    # six threads, three children
+    assert len(set(re.findall(r"^(\d+) ", text, re.M))) == 9
+    _, text, _ = counted(trees, "_exit", "--no-follow", "-tt")
+    assert "openat" in text and "[pid" in text, text[:300]
+
+
+def start_loop(trees):
+    loop = subprocess.Popen([libblob.dz(), "run", "--", TRACED, "loop", trees.mount], env=trees.env,
+                            stdout=subprocess.PIPE, text=True)
+    assert loop.stdout.readline() == "ready\n"
+    return loop
+
+
+def traces_of(pid):
+    maps = open(f"/proc/{pid}/maps").read()
+    fds = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
+    return [w for w in [*maps.split(), *fds] if "/trace." in w]
+
+
+@libblob.test
+def a_running_process_is_attached_to_and_let_go(trees):
+    loop = start_loop(trees)
+    try:
+        for _ in range(2):
+            out = os.path.join(trees.tmp, "attached")
+            tracer = subprocess.Popen([libblob.dz(), "trace", "-y", "-o", out, "-p", str(loop.pid)],
+                                      env=trees.env)
+            time.sleep(0.5)
+            assert traces_of(loop.pid)
+            second = subprocess.run([libblob.dz(), "trace", "-p", str(loop.pid)], env=trees.env,
+                                    stderr=subprocess.PIPE, text=True)
+            assert second.returncode == 125 and "another dz trace" in second.stderr, second
+            tracer.send_signal(signal.SIGINT)
+            assert tracer.wait(10) == 0
+            text = open(out).read()
+            path = re.escape(trees.mount + "/text/lines.txt")
+            assert len(re.findall(rf"read\(3<{path}>, 0x[0-9a-f]+, 1000\) = 1000 <dram>", text)) > 20, text[:500]
+            time.sleep(0.2)
+            assert traces_of(loop.pid) == []
+        assert loop.poll() is None
+    finally:
+        loop.kill()
+        loop.wait()
+
+
+@libblob.test
+def a_tracer_that_was_killed_leaves_nothing_in_the_way(trees):
+    loop = start_loop(trees)
+    try:
+        tracer = subprocess.Popen([libblob.dz(), "trace", "-o", "/dev/null", "-p", str(loop.pid)],
+                                  env=trees.env)
+        time.sleep(0.3)
+        tracer.kill()
+        tracer.wait()
+        out = os.path.join(trees.tmp, "next")
+        tracer = subprocess.Popen([libblob.dz(), "trace", "-c", "-o", out, "-p", str(loop.pid)],
+                                  env=trees.env)
+        time.sleep(0.5)
+        loop.kill()
+        assert tracer.wait(10) == 0
+        assert table(open(out).read())["read"]["calls"] > 20
+    finally:
+        loop.kill()
+        loop.wait()
+
+
+@libblob.test
+def a_process_that_is_not_there_is_an_error(trees):
+    done = subprocess.run([libblob.dz(), "trace", "-p", "999999999"], env=trees.env,
+                          stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 125 and "no such process" in done.stderr, done
+
+
+@libblob.test
+def a_flood_is_dropped_and_said_and_does_not_hold_the_program_up(trees):
+    out = os.path.join(trees.tmp, "flood")
+    python = "import os; f = os.open('%s', 0)\nfor i in range(400000): os.lseek(f, i, 0)" % (
+        trees.mount + "/text/lines.txt")
+    done = subprocess.run([libblob.dz(), "trace", "-o", out, "/usr/bin/python3", "-c", python], env=trees.env,
+                          stderr=subprocess.PIPE, text=True, timeout=100)
+    assert done.returncode == 0
+    lines = sum("lseek(" in line for line in open(out))
+    dropped = re.search(r"(\d+) calls were not seen", done.stderr)
+    assert lines + (int(dropped[1]) if dropped else 0) >= 400000, (lines, done.stderr)
+
+
+@libblob.test
+def what_was_not_served_is_said_with_symbol_and_reason(trees):
+    out = os.path.join(trees.tmp, "bypass")
+    python = f"import os\nos.listdir({trees.mount!r})\ntry: os.chroot({trees.mount!r})\nexcept OSError as e: print(e.errno)"
+    done = subprocess.run([libblob.dz(), "trace", "-c", "-o", out, "/usr/bin/python3", "-c", python],
+                          env=trees.env, stdout=subprocess.PIPE, text=True, timeout=60)
+    assert done.stdout == "1\n", done
+    text = open(out).read()
+    assert re.search(r"^ +1 chroot +python3\S* +EPERM ", text, re.M), text
+
+
+with libshim.trees() as both:
+    libblob.run_tests(libblob.tests_of(sys.modules[__name__]), both)

@@ -1,0 +1,175 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""dz trace beside the real strace: the same program on a local tree and on a mount
+has to give the same lines but for addresses and the root."""
+import difflib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+import libblob
+
+sys.path.insert(0, os.path.join(os.environ["DZ_TOP"], "tests", "shim"))
+import libshim  # noqa: E402
+
+TRACED = os.path.join(os.environ["DZ_BUILD"], "tests", "cli", "traced")
+
+
+def trace(trees, *args, command=("lines",), check=True):
+    """Lines of dz trace -o on `traced lines MOUNT`."""
+    out = os.path.join(trees.tmp, "out")
+    done = subprocess.run([libblob.dz(), "trace", "-o", out, *args, TRACED, command[0], trees.mount,
+                           *command[1:]],
+                          env=trees.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60)
+    assert not check or done.returncode == 0, done
+    return open(out, encoding="utf-8").read().splitlines()
+
+
+def strace(trees, *args):
+    out = os.path.join(trees.tmp, "strace")
+    subprocess.run(["strace", "-f", "-o", out, *args, TRACED, "lines", trees.local], check=True,
+                   stdout=subprocess.DEVNULL)
+    return open(out, encoding="utf-8").read().splitlines()
+
+
+def normal(lines, root):
+    """Between the two accesses, without numbers of processes, addresses, tiers."""
+    text = []
+    for line in lines:
+        line = re.sub(r"^\d+ +", "", line.replace(root, "ROOT"))
+        line = re.sub(r" <[^<>]*>$", "", line)
+        line = re.sub(r"0x[0-9a-f]{6,}", "ADDRESS", line)
+        # what readv has filled is shown by strace only; the column of the result moves with paths
+        line = re.sub(r"\[\{.*\}\]", "ADDRESS", line)
+        text.append(re.sub(r" += ", " = ", line))
+    first, last = (next(i for i, line in enumerate(text) if f'"ROOT/{name}"' in line)
+                   for name in ("begin", "end"))
+    return text[first:last + 1]
+
+
+@libblob.test
+def lines_are_those_of_strace(trees):
+    if not shutil.which("strace"):
+        return
+    theirs = normal(strace(trees), trees.local)
+    ours = normal(trace(trees, "-s", "32"), trees.mount)
+    assert len(ours) > 50
+    diff = list(difflib.unified_diff(theirs, ours, "strace", "dz trace", n=0, lineterm=""))
+    assert not diff, "\n".join(diff)
+
+
+@libblob.test
+def results_stand_in_the_same_column(trees):
+    line = next(l for l in trace(trees) if "close(3)" in l)
+    theirs = next(l for l in strace(trees) if "close(3)" in l)
+    assert line.index("= ") == theirs.index("= "), (line, theirs)
+
+
+@libblob.test
+def the_first_read_comes_from_blob_and_says_what_it_waited_for(trees):
+    subprocess.run([libblob.dz(), "purge"], env=trees.env, check=True)
+    lines = trace(trees, "-T", "-e", "trace=read")
+    assert re.search(r"= 100 <0\.\d{6} blob: 1 GET(, queue 0\.\d{6})?(, net 0\.\d{6})?>$", lines[1]), lines[1]
+    again = trace(trees, "-T", "-e", "trace=read")
+    assert re.search(r"= 100 <0\.\d{6} dram>$", again[1]), again[1]
+
+
+@libblob.test
+def paths_of_descriptors(trees):
+    lines = "\n".join(trace(trees, "-y"))
+    path = re.escape(trees.mount + "/text/lines.txt")
+    assert re.search(rf"read\(3<{path}>, 0x[0-9a-f]+, 100\)", lines), lines
+    assert re.search(rf"O_CLOEXEC\) = 3<{path}>", lines), lines
+    assert re.search(rf"close\(3<{path}>\)", lines), lines
+    assert re.search(rf"PROT_READ, MAP_PRIVATE, 3<{path}>, 0\)", lines), lines
+
+
+def names(lines):
+    return {re.sub(r"^\d+ +", "", l).split("(")[0] for l in lines}
+
+
+@libblob.test
+def calls_are_chosen_as_strace_chooses_them(trees):
+    assert names(trace(trees, "-e", "trace=read,pread64")) == {"read", "pread64"}
+    assert names(trace(trees, "-e", "read,openat")) == {"read", "openat"}
+    assert "read" not in names(trace(trees, "-e", "trace=!read")) >= {"openat", "lseek"}
+    file = names(trace(trees, "-e", "trace=%file"))
+    assert file == {"newfstatat", "openat", "access", "readlink"}, file
+    assert "access" not in names(trace(trees, "-e", "trace=%desc")) >= {"read", "close", "mmap"}
+
+
+@libblob.test
+def calls_are_chosen_by_their_result(trees):
+    failed = trace(trees, "-e", "status=failed")
+    assert failed and all("= -1 E" in l for l in failed)
+    assert trace(trees, "-Z") and all("= -1 E" in l for l in trace(trees, "-Z"))
+    assert not any("= -1" in l for l in trace(trees, "-e", "status=successful"))
+
+
+@libblob.test
+def calls_are_chosen_by_path_tier_and_time(trees):
+    other = trace(trees, "-P", trees.mount + "/text/other.txt")
+    assert len(other) >= 2 and all("lines.txt" not in l for l in other), other
+    assert trace(trees, "-e", "tier=blob") == []
+    assert trace(trees, "-e", "origin") == []
+    dram = trace(trees, "-e", "tier=dram", "-e", "trace=read")
+    assert dram and all(l.endswith("<dram>") for l in dram), dram
+    assert trace(trees, "-e", "slower=100s") == []
+
+
+@libblob.test
+def times_have_the_forms_of_strace(trees):
+    line = r"^\d+ +{}access\("
+    for options, stamp in ((["-t"], r"\d\d:\d\d:\d\d "), (["-tt"], r"\d\d:\d\d:\d\d\.\d{6} "),
+                           (["-t", "-t", "-t"], r"\d{10}\.\d{6} "), (["-r"], r" +\d+\.\d{6} ")):
+        text = trace(trees, *options)[0]
+        assert re.match(line.format(stamp), text), text
+
+
+@libblob.test
+def a_pipe_gets_the_lines(trees):
+    out = os.path.join(trees.tmp, "sorted")
+    subprocess.run([libblob.dz(), "trace", "-o", f"|grep -c openat >{out}", TRACED, "lines", trees.mount],
+                   env=trees.env, check=True)
+    assert int(open(out).read()) == sum("openat(" in l for l in trace(trees))
+
+
+@libblob.test
+def chrome_events_are_json_that_says_where_and_how_long(trees):
+    out = os.path.join(trees.tmp, "json")
+    subprocess.run([libblob.dz(), "trace", "--format", "chrome", "-o", out, TRACED, "lines", trees.mount],
+                   env=trees.env, check=True)
+    events = json.load(open(out))
+    assert len(events) == len(trace(trees))
+    for e in events:
+        assert e["ph"] == "X" and e["dur"] >= 0 and e["ts"] > 1e15 and e["pid"] and e["tid"], e
+    read = next(e for e in events if e["name"] == "read" and e["args"]["ret"] == 100)
+    assert read["args"]["fname"].endswith("/text/lines.txt") and read["args"]["tier"] == "dram", read
+
+
+@libblob.test
+def the_exit_status_is_that_of_the_command(trees):
+    run = lambda *args: subprocess.run([libblob.dz(), "trace", "-o", "/dev/null", *args], env=trees.env,
+                                       stderr=subprocess.PIPE).returncode
+    assert run("sh", "-c", "exit 7") == 7
+    assert run("sh", "-c", "kill -9 $$") == -9
+    assert run("no-such-command") == 127
+    assert run() == 125
+    assert run("-e", "trace=nonsense", "true") == 125
+    assert run("-e", "tier=moon", "true") == 125
+
+
+@libblob.test
+def nothing_is_left_behind(trees):
+    trace(trees)
+    left = [f for _, _, files in os.walk(trees.env["DELTAZERO_SHM_DIR"]) for f in files
+            if f.startswith("trac")]
+    assert left == [], left
+
+
+with libshim.trees() as both:
+    both.env["DELTAZERO_FETCH"] = "agent"
+    libblob.run_tests(libblob.tests_of(sys.modules[__name__]), both)
