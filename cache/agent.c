@@ -281,6 +281,8 @@ static int agent_open(struct agent *a)
 		ret = dz_fetcher_open(&a->fetcher, &opt);
 	if (ret == 0) {
 		atomic_store_explicit(&a->rec->failures, 0, memory_order_relaxed);
+		/* Whoever finds us dead may start another at once. */
+		atomic_store_explicit(&a->rec->starting_until_ms, 0, memory_order_release);
 		a->has_grower = pthread_create(&a->grower, NULL, agent_grower_main, a) == 0;
 	}
 	return ret;

@@ -230,7 +230,11 @@ int dz_fetcher_pump(struct dz_fetcher *f, int timeout_ms, int wake_fd, uint32_t 
 int dz_fetcher_open(struct dz_fetcher **out, const struct dz_fetch_options *opt)
 {
 	struct dz_blob_options bo = {
-		.max_connections = 64, .budget_ms = 60000, .log = opt->log, .envp = opt->envp
+		.max_connections = 64,
+		.budget_ms = 60000,
+		.is_guest = !opt->has_writer_thread,
+		.log = opt->log,
+		.envp = opt->envp,
 	};
 	struct dz_fetcher *f = calloc(1, sizeof(*f));
 	int ret;

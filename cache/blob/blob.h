@@ -97,6 +97,7 @@ struct dz_blob_stats {
 struct dz_blob_options {
 	uint32_t max_connections; /* 64; for the whole client */
 	uint32_t budget_ms;	  /* time for one request with its retries; 60,000 */
+	bool is_guest;		  /* in somebody else's process: no low descriptors, no threads */
 	const struct dz_log *log;
 	char *const *envp; /* AZURE_* are read here, once */
 };

@@ -741,6 +741,7 @@ int dz_blob_open(struct dz_blob **out, const struct dz_blob_options *opt)
 		.max_connections = opt->max_connections ? opt->max_connections : CONNECTIONS,
 		.user_agent = USER_AGENT,
 		.ca_file = choose_ca_file(opt->envp),
+		.is_guest = opt->is_guest,
 	};
 	int ret;
 

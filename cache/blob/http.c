@@ -15,6 +15,8 @@
  */
 #include "cache/blob/http.h"
 
+#include "cache/blob/http_guest.h"
+#include "cache/fd.h"
 #include "cache/sys.h"
 
 #include <errno.h>
@@ -50,6 +52,7 @@ struct slot {
 	int status;
 	int error; /* of data() */
 	bool has_answer;
+	struct curl_slist *addresses; /* of a guest: see http_guest.h */
 	char why[CURL_ERROR_SIZE];
 	struct slot *next_free;
 	struct slot *next_busy, **busy_link;
@@ -68,6 +71,7 @@ struct dz_http {
 	uint64_t requests, bytes, connections;
 	uint32_t peak_open, n_sockets;
 	int sockets[SOCKETS_MAX];
+	bool is_guest;
 	char *user_agent, *ca_file;
 };
 
@@ -82,6 +86,8 @@ static curl_socket_t on_open_socket(void *user, curlsocktype purpose, struct cur
 	fd = socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
 	if (fd < 0)
 		return CURL_SOCKET_BAD;
+	if (http->is_guest)
+		fd = dz_fd_raise(fd);
 	http->sockets[http->n_sockets++] = fd;
 	if (http->n_sockets > http->peak_open)
 		http->peak_open = http->n_sockets;
@@ -276,6 +282,11 @@ static void slot_load(struct slot *slot)
 	slot->has_answer = false;
 	slot->why[0] = '\0';
 	curl_easy_setopt(easy, CURLOPT_URL, req->url);
+	if (slot->http->is_guest) {
+		curl_slist_free_all(slot->addresses);
+		slot->addresses = dz_guest_resolve(req->url);
+		curl_easy_setopt(easy, CURLOPT_RESOLVE, slot->addresses);
+	}
 	curl_easy_setopt(easy, CURLOPT_HTTPHEADER, slot_lines(slot));
 	curl_easy_setopt(easy, CURLOPT_NOPROXY, req->is_direct ? "*" : NULL);
 	curl_easy_setopt(easy, CURLOPT_HTTPGET, 1L);
@@ -525,7 +536,8 @@ static bool http_init(struct dz_http *http, const struct dz_http_options *opt)
 {
 	http->user_agent = strdup(opt->user_agent);
 	http->ca_file = opt->ca_file ? strdup(opt->ca_file) : NULL;
-	http->multi = curl_multi_init();
+	http->is_guest = opt->is_guest;
+	http->multi = opt->is_guest ? dz_guest_multi() : curl_multi_init();
 	http->share = curl_share_init();
 	if (!http->user_agent || (opt->ca_file && !http->ca_file) || !http->multi || !http->share)
 		return false;
@@ -543,6 +555,7 @@ static void http_free(struct dz_http *http)
 	while ((slot = http->free_slots)) {
 		http->free_slots = slot->next_free;
 		curl_easy_cleanup(slot->easy);
+		curl_slist_free_all(slot->addresses);
 		free(slot);
 	}
 	if (http->multi)

@@ -60,6 +60,7 @@ struct dz_http_options {
 	uint32_t max_connections;
 	const char *user_agent;
 	const char *ca_file; /* NULL: the system's */
+	bool is_guest;	     /* in somebody else's process: no low descriptors, no threads */
 };
 
 struct dz_http_stats {
