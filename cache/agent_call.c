@@ -28,6 +28,15 @@ bool dz_agent_is_alive(struct dz_engine *e, uint32_t agent)
 	       dz_member_is_alive(&e->seg, member);
 }
 
+bool dz_agent_is_own(const struct dz_engine *e, uint32_t agent)
+{
+	for (uint32_t i = 0; i < e->cfg.n_mounts; i++) {
+		if (e->agent[i] == agent && !e->cfg.mounts[i].is_borrowed)
+			return true;
+	}
+	return false;
+}
+
 /* -ENXIO: nobody reads the FIFO, so nobody is there. */
 static int agent_ring(struct dz_engine *e, uint32_t agent)
 {
@@ -69,6 +78,9 @@ static int agent_start(struct dz_engine *e, uint32_t agent)
 	uint64_t now = dz_now_ms();
 	int ret;
 
+	/* Without credentials it would be refused, and answer so to those who have them. */
+	if (!dz_agent_is_own(e, agent))
+		return -EACCES;
 	if (agent_segment_is_gone(e))
 		return agent_give_up(e, -ESTALE);
 	if (until > now)
@@ -109,4 +121,15 @@ int dz_agent_call(struct dz_engine *e, uint32_t agent)
 		return agent_start(e, agent);
 	}
 	return 0;
+}
+
+int dz_engine_wake(struct dz_engine *e)
+{
+	int ret = 0;
+
+	for (uint32_t i = 0; i < e->cfg.n_mounts && ret == 0; i++) {
+		if (!e->cfg.mounts[i].is_borrowed)
+			ret = dz_agent_call(e, e->agent[i]);
+	}
+	return ret;
 }

@@ -32,7 +32,9 @@ struct dz_mount {
 	char prefix[DZ_NAME_MAX]; /* "" or "a/b/", decoded */
 	char sas[DZ_SAS_MAX];	  /* without '?'; "" when none in the URL */
 	bool path_style;	  /* the account is the first path segment */
+	bool is_az;		  /* az://, so the environment said where: `endpoint` */
 	uint64_t identity;	  /* hash of the credentials that apply */
+	bool is_borrowed;	  /* they are an ancestor's: only its agent has them */
 	uint64_t id;		  /* hash of endpoint, container, prefix, identity */
 	uint64_t data_id;	  /* hash of endpoint and container only */
 };
@@ -70,6 +72,17 @@ int dz_config_mount(struct dz_mount *m, const char *text, size_t len, char *cons
 
 /* "4G", "512MiB", "1048576", "0"; powers of 1,024.  Returns 0 or -EINVAL. */
 int dz_config_size(const char *text, uint64_t *bytes);
+
+/* The names that credentials have in the environment; NULL at the end. */
+extern const char *const dz_credentials[];
+/*
+ * Hash of the credentials in `envp`, 0 when there are none.  With DELTAZERO_IDENTITY
+ * it may be an ancestor's: "HASH:OF", both in hex, says that who has the credentials
+ * OF (as this function alone would hash them) runs under the identity HASH.
+ */
+uint64_t dz_config_identity(char *const *envp, bool *is_borrowed);
+/* Of what stands in `envp` itself. */
+uint64_t dz_config_credentials(char *const *envp);
 
 /* Value of `name` in `envp`, or NULL. */
 const char *dz_config_env(char *const *envp, const char *name);

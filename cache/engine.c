@@ -162,7 +162,7 @@ int dz_engine_open(struct dz_engine **out, const struct dz_config *cfg, char *co
 	e->log = (struct dz_log){ .level = cfg->log_level,
 				  .path = e->cfg.log_path,
 				  .who = "deltazero" };
-	(void)envp; /* read again when it is needed: see spawn.c */
+	e->envp = envp;
 	engine_lib_dir(e, lib_path);
 	atomic_store_explicit(&e->pid, (uint32_t)dz_sys_getpid(), memory_order_relaxed);
 	atomic_store_explicit(&e->is_inline, cfg->fetch == DZ_FETCH_INLINE, memory_order_relaxed);

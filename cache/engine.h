@@ -58,8 +58,9 @@ struct dz_listing {
  * Attaches (creating the shared memory when we are first).  Never fails for lack
  * of cache: without shared memory the engine works from a small private one and
  * fetches inline, with one log line.  0, or -ENOMEM.  Takes under a millisecond
- * when the segment exists.  `lib_path`: our own shared object, to find the
- * agent's program and the fetch module beside it.
+ * when the segment exists.  `envp` has to stay: the agent is started with it.
+ * `lib_path`: our own shared object, to find the agent's program and the fetch
+ * module beside it.
  */
 int dz_engine_open(struct dz_engine **out, const struct dz_config *cfg, char *const *envp,
 		   const char *lib_path);
@@ -79,6 +80,9 @@ void dz_engine_fork_child(struct dz_engine *e, uint32_t cookie);
 /* Before exec (a vfork child may call it: writes shared memory only): keeps the
  * file's description alive until the new image has attached. */
 void dz_engine_handover(struct dz_engine *e, dz_fh fh);
+
+/* Starts the agents of our mounts where none runs; -errno: this process must fetch itself. */
+int dz_engine_wake(struct dz_engine *e);
 
 /* Is `fd` one of the engine's own descriptors?  The shim must not let the program close it. */
 bool dz_engine_owns_fd(const struct dz_engine *e, int fd);

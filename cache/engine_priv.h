@@ -33,10 +33,11 @@ struct dz_engine {
 	char lib_dir[DZ_PATH_MAX];     /* where our shared object lies */
 	uint32_t rec[DZ_MOUNTS_MAX];   /* mount of the config -> mount record */
 	uint32_t agent[DZ_MOUNTS_MAX]; /* -> agent record of its credentials */
-	_Atomic uint32_t is_inline;    /* no agent: this process fetches itself */
-	_Atomic uint32_t inline_lock;  /* one thread pumps at a time */
-	dz_lookup_fn *lookup;	       /* dlsym, or what stands for it */
-	struct dz_inline *inl;	       /* the fetch module's state, made on first use */
+	char *const *envp;
+	_Atomic uint32_t is_inline;   /* no agent: this process fetches itself */
+	_Atomic uint32_t inline_lock; /* one thread pumps at a time */
+	dz_lookup_fn *lookup;	      /* dlsym, or what stands for it */
+	struct dz_inline *inl;	      /* the fetch module's state, made on first use */
 	_Atomic uint32_t pid;
 	struct dz_maps *_Atomic maps; /* made by the first mmap of a managed file */
 	_Atomic uint32_t map_lock;
@@ -88,6 +89,8 @@ int dz_miss_name(struct dz_engine *e, uint32_t mount, enum dz_kind kind, const c
 /* Someone fetches for this agent record: wakes or starts the agent.  -errno: nobody can. */
 int dz_agent_call(struct dz_engine *e, uint32_t agent);
 /* Is there one, as far as its lock tells? */
+/* Have we the credentials of its requests?  Else only an agent that runs already can fetch. */
+bool dz_agent_is_own(const struct dz_engine *e, uint32_t agent);
 bool dz_agent_is_alive(struct dz_engine *e, uint32_t agent);
 int dz_spawn_agent(struct dz_engine *e, uint32_t agent);
 

@@ -52,13 +52,22 @@ static int inline_load(struct dz_engine *e)
 	return 0;
 }
 
+/* An ancestor's agent is gone, and we were not given what it had. */
+static int inline_refuse(struct dz_engine *e)
+{
+	if (dz_engine_once(e, 9))
+		dz_error(&e->log, "fetch: no agent runs, and this process has no credentials: its "
+				  "environment was cleared; pass the AZURE_ variables on");
+	return -EACCES;
+}
+
 static int inline_fetcher(struct dz_engine *e, uint32_t agent, struct dz_fetcher **out)
 {
 	struct dz_fetch_options opt = { .seg = &e->seg,
 					.cfg = &e->cfg,
 					.disk = e->disk,
 					.log = &e->log,
-					.envp = environ,
+					.envp = e->envp,
 					.agent = agent };
 	int ret = e->inl ? 0 : inline_load(e);
 
@@ -91,7 +100,8 @@ static int inline_pump_locked(struct dz_engine *e, const struct dz_lease_ref *re
 {
 	struct dz_lease_ref now = *ref;
 	struct dz_fetcher *f = NULL;
-	int ret = inline_fetcher(e, inline_agent_of(e, ref), &f);
+	uint32_t agent = inline_agent_of(e, ref);
+	int ret = dz_agent_is_own(e, agent) ? inline_fetcher(e, agent, &f) : inline_refuse(e);
 
 	while (ret >= 0) {
 		ret = e->inl->ops.pump(f, 50, -1, ref->idx);

@@ -482,6 +482,7 @@ static int parse_az(struct parse *p, const struct url *u)
 
 	if (ret < 0)
 		return ret;
+	p->m->is_az = true;
 	ret = parse_az_endpoint(p);
 	return ret < 0 ? ret : parse_prefix(p, u->path);
 }
@@ -517,51 +518,78 @@ static uint64_t hash_text(const char *text, uint64_t seed)
 	return dz_hash64(text, strlen(text) + 1, seed);
 }
 
+const char *const dz_credentials[] = {
+	"AZURE_STORAGE_AUTH_TYPE",
+	"AZURE_STORAGE_CONNECTION_STRING",
+	"AZURE_STORAGE_ACCESS_KEY",
+	"AZURE_STORAGE_KEY",
+	"AZURE_STORAGE_ACCOUNT_KEY",
+	"AZURE_STORAGE_SAS_TOKEN",
+	"AZURE_FEDERATED_TOKEN_FILE",
+	"AZURE_OAUTH_TOKEN_FILE",
+	"AZURE_CLIENT_ID",
+	"AZURE_TENANT_ID",
+	"AZURE_AUTHORITY_HOST",
+	"AZURE_CLIENT_SECRET",
+	"AZURE_STORAGE_SPN_CLIENT_ID",
+	"AZURE_STORAGE_SPN_TENANT_ID",
+	"AZURE_STORAGE_SPN_CLIENT_SECRET",
+	"AZURE_STORAGE_AAD_ENDPOINT",
+	"AZURE_STORAGE_IDENTITY_CLIENT_ID",
+	"AZURE_STORAGE_IDENTITY_RESOURCE_ID",
+	"AZURE_STORAGE_IDENTITY_OBJECT_ID",
+	"IDENTITY_ENDPOINT",
+	NULL,
+};
+
 /*
  * Whoever runs with other credentials gets other names: what one may list, the
- * other may not.  The URL's own SAS is the only credential of its mount.
+ * other may not.
  */
-static uint64_t hash_identity(const struct dz_mount *m, char *const *envp)
+uint64_t dz_config_credentials(char *const *envp)
 {
-	static const char *const names[] = {
-		"AZURE_STORAGE_AUTH_TYPE",
-		"AZURE_STORAGE_CONNECTION_STRING",
-		"AZURE_STORAGE_ACCESS_KEY",
-		"AZURE_STORAGE_KEY",
-		"AZURE_STORAGE_ACCOUNT_KEY",
-		"AZURE_STORAGE_SAS_TOKEN",
-		"AZURE_FEDERATED_TOKEN_FILE",
-		"AZURE_OAUTH_TOKEN_FILE",
-		"AZURE_CLIENT_ID",
-		"AZURE_TENANT_ID",
-		"AZURE_AUTHORITY_HOST",
-		"AZURE_CLIENT_SECRET",
-		"AZURE_STORAGE_SPN_CLIENT_ID",
-		"AZURE_STORAGE_SPN_TENANT_ID",
-		"AZURE_STORAGE_SPN_CLIENT_SECRET",
-		"AZURE_STORAGE_AAD_ENDPOINT",
-		"AZURE_STORAGE_IDENTITY_CLIENT_ID",
-		"AZURE_STORAGE_IDENTITY_RESOURCE_ID",
-		"AZURE_STORAGE_IDENTITY_OBJECT_ID",
-		"IDENTITY_ENDPOINT",
-	};
 	uint64_t hash = 0;
 	const char *value;
 	size_t i;
 
-	if (m->sas[0])
-		return hash_text(m->sas, 1);
-	for (i = 0; i < DZ_ARRAY_LEN(names); i++) {
-		value = dz_config_env(envp, names[i]);
+	for (i = 0; dz_credentials[i]; i++) {
+		value = dz_config_env(envp, dz_credentials[i]);
 		if (value && *value)
-			hash = hash_text(value, hash_text(names[i], hash));
+			hash = hash_text(value, hash_text(dz_credentials[i], hash));
 	}
 	return hash;
 }
 
+/* Sixteen hex digits and what must follow them. */
+static bool take_hex(const char **at, char end, uint64_t *number)
+{
+	int i, digit;
+
+	*number = 0;
+	for (i = 0; i < 16; i++, (*at)++) {
+		digit = hex_digit(**at);
+		if (digit < 0)
+			return false;
+		*number = *number << 4 | (uint64_t)digit;
+	}
+	return *(*at)++ == end;
+}
+
+uint64_t dz_config_identity(char *const *envp, bool *is_borrowed)
+{
+	const char *lent = dz_config_env(envp, "DELTAZERO_IDENTITY");
+	uint64_t own = dz_config_credentials(envp);
+	uint64_t identity, of;
+
+	*is_borrowed =
+		lent && take_hex(&lent, ':', &identity) && take_hex(&lent, '\0', &of) && of == own;
+	return *is_borrowed ? identity : own;
+}
+
 static void mount_set_ids(struct dz_mount *m, char *const *envp)
 {
-	m->identity = hash_identity(m, envp);
+	/* The URL's own SAS is the only credential of its mount. */
+	m->identity = m->sas[0] ? hash_text(m->sas, 1) : dz_config_identity(envp, &m->is_borrowed);
 	m->data_id = hash_text(m->container, hash_text(m->endpoint, 0));
 	m->id = dz_hash64(&m->identity, sizeof(m->identity), hash_text(m->prefix, m->data_id));
 }

@@ -113,12 +113,12 @@ static bool spawn_keeps(const char *var)
 	return strncmp(var, "LD_PRELOAD=", 11) != 0 && strncmp(var, "LD_AUDIT=", 9) != 0;
 }
 
-/* As it is now: setenv may have moved what was there when we attached. */
-static void spawn_env(struct spawn *s)
+/* Of the start, as the identity is: the program may have cleared its own, or put in others'. */
+static void spawn_env(const struct dz_engine *e, struct spawn *s)
 {
 	size_t n = 0;
 
-	for (char *const *p = environ; p && *p && n < ENV_MAX - 1; p++) {
+	for (char *const *p = e->envp; p && *p && n < ENV_MAX - 1; p++) {
 		if (spawn_keeps(*p))
 			s->envp[n++] = *p;
 	}
@@ -173,7 +173,7 @@ int dz_spawn_agent(struct dz_engine *e, uint32_t agent)
 		s->argv[0] = s->path;
 		s->argv[1] = (char[]){ "agent" };
 		s->argv[2] = s->number;
-		spawn_env(s);
+		spawn_env(e, s);
 		ret = spawn_run(s);
 	}
 	dz_sys_munmap(map, bytes);

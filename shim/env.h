@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The environment of the programs that this one runs: LD_PRELOAD with us in it,
- * DELTAZERO_* as at our start, and the virtual working directory, whatever the
- * caller's own environment says (`env -i`, subprocess with env=).
+ * DELTAZERO_* as at our start, the identity of our credentials, and the virtual
+ * working directory, whatever the caller's own environment says (`env -i`,
+ * subprocess with env=).
  */
 #ifndef DZ_ENV_H
 #define DZ_ENV_H
@@ -21,6 +22,7 @@ struct dz_env {
 	const char *vars[DZ_ENV_VARS];
 	char preload[4096];
 	char cwd[DZ_CWD_BYTES];
+	char identity[64]; /* "DELTAZERO_IDENTITY=HASH:OF" */
 };
 
 /*

@@ -115,6 +115,28 @@ def a_link_that_appears_is_followed_at_once_by_who_made_it(trees):
 
 
 @test
+def a_cleared_environment_has_no_credentials_and_reads_all_the_same(trees):
+    says(trees, "env -i cat {}/text/other.txt; env -i env | grep -c AZURE_STORAGE_KEY", "another\nfile\n0\n", 1)
+    says(trees, "env -i sh -c 'cd {}/text && env -i head -1 lines.txt; env -u PATH /bin/ls no*'",
+         "line 0 of the file\nno newline\n")
+    says(trees, """python3 -c 'if True:
+        import subprocess, sys
+        print(subprocess.check_output(["tail", "-1", sys.argv[1]], env=dict()))
+    ' {}/text/other.txt""", "b'file\\n'\n")
+    # Without an agent the child fetches itself.
+    says(trees, "DELTAZERO_FETCH=inline exec env -i bash -c 'env -i cat {}/text/other.txt'", "another\nfile\n")
+
+
+@test
+def other_credentials_are_another_identity(trees):
+    refused = ("deltazero: error: list", "Permission denied")
+    for command in ("AZURE_STORAGE_KEY=YmFk cat {}/text/other.txt",
+                    "env -i sh -c 'AZURE_STORAGE_KEY=YmFk cat {}/text/other.txt'"):
+        said = trees.run("cat {}/text/other.txt; " + command, trees.mount).decode()
+        assert all(word in said for word in refused) and said.startswith("another\nfile\n---"), said
+
+
+@test
 def libc_walks_from_the_parent_into_the_mount(trees):
     below = Below(trees)
     below.says(f"{libshim.program('call_walks')} PARENT | sort | grep -c x.py", "4\n")

@@ -341,6 +341,28 @@ static void identity_follows_the_credentials_and_data_does_not(void **state)
 	assert_true(m[3].identity == m[4].identity && m[3].id == m[4].id);
 }
 
+/* "HASH:OF" counts for exactly the credentials that it was made for. */
+static void an_identity_is_lent_to_who_has_nothing_of_its_own(void **state)
+{
+	static const char *const given[] = { "AZURE_STORAGE_KEY=secret", NULL };
+	char lent[64];
+	const char *const cleared[] = { lent, NULL };
+	const char *const others[] = { lent, "AZURE_STORAGE_KEY=other", NULL };
+	static const char *const broken[] = { "DELTAZERO_IDENTITY=12:0", NULL };
+	struct dz_mount m[4];
+
+	(void)state;
+	snprintf(lent, sizeof(lent), "DELTAZERO_IDENTITY=%016llx:%016llx",
+		 (unsigned long long)dz_config_credentials((char *const *)given), 0ull);
+	assert_int_equal(parse(&m[0], "/d=https://a.blob.core.windows.net/c", given), 0);
+	assert_int_equal(parse(&m[1], "/d=https://a.blob.core.windows.net/c", cleared), 0);
+	assert_int_equal(parse(&m[2], "/d=https://a.blob.core.windows.net/c", others), 0);
+	assert_int_equal(parse(&m[3], "/d=https://a.blob.core.windows.net/c", broken), 0);
+	assert_true(m[1].id == m[0].id && m[1].is_borrowed && !m[0].is_borrowed);
+	assert_true(m[2].identity != m[0].identity && !m[2].is_borrowed);
+	assert_true(m[3].identity == 0 && !m[3].is_borrowed);
+}
+
 static void write_file(const char *path, const char *text)
 {
 	FILE *file = fopen(path, "we");
@@ -407,6 +429,7 @@ int main(void)
 		cmocka_unit_test(mounts_are_separated_by_semicolons),
 		cmocka_unit_test(a_bad_mount_leaves_the_good_ones),
 		cmocka_unit_test(identity_follows_the_credentials_and_data_does_not),
+		cmocka_unit_test(an_identity_is_lent_to_who_has_nothing_of_its_own),
 		cmocka_unit_test(a_file_gives_what_the_environment_does_not),
 		cmocka_unit_test(a_connection_string_is_read_by_name),
 	};
