@@ -159,9 +159,10 @@ def a_cache_that_is_there_is_described_as_it_is(server):
                                   stdout=subprocess.DEVNULL).returncode == 0
             answer = doctor(server.url, **env, DELTAZERO_DRAM_SIZE="128M")
             text = found(answer, "cache")
-            size = json.loads(subprocess.run([libblob.dz(), "stat", "--json"], env=full,
-                                             stdout=subprocess.PIPE).stdout)["dram"]["size"]
-            assert f"DRAM tier {size >> 20} MiB" in text and "disk tier 64 MiB" in text, text
+            stat = json.loads(subprocess.run([libblob.dz(), "stat", "--json"], env=full,
+                                             stdout=subprocess.PIPE).stdout)
+            dram, disk = stat["dram"]["size"] >> 20, stat["disk"]["size"] >> 20
+            assert f"DRAM tier {dram} MiB" in text and f"disk tier {disk} MiB" in text, text
         finally:
             subprocess.run([libblob.dz(), "purge", "--disk"], env=full)
 

@@ -20,7 +20,7 @@ bad=$(echo "$edges" | awk '
 			return to ~ /^shim\// || to ~ /^(include\/)?deltazero\.h$/ ||
 				to ~ /^cache\/(engine|config|log|stats|sys|base)\.h$/
 		if (from ~ /^cache\/blob\/http/)
-			return to ~ /^cache\/blob\/[a-z_]*\.h$/ || to ~ /^cache\/(base|config|log|sys|stats)\.h$/
+			return to ~ /^cache\/blob\/[a-z_]*\.h$/ || to ~ /^cache\/(base|config|fd|log|sys|stats)\.h$/
 		if (from ~ /^cache\/blob\//)
 			return to ~ /^cache\/blob\// || to ~ /^cache\/(base|config|connstr|hash|log|sys|stats)\.h$/
 		if (from ~ /^cache\//) return to ~ /^cache\//
