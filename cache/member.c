@@ -163,6 +163,23 @@ int dz_member_join(struct dz_seg *seg)
 	return 0;
 }
 
+/* Most counters of most members are 0: those are not written. */
+static void member_move_u64(_Atomic uint64_t *to, _Atomic uint64_t *from)
+{
+	if (atomic_load_explicit(from, memory_order_relaxed))
+		atomic_fetch_add_explicit(to,
+					  atomic_exchange_explicit(from, 0, memory_order_relaxed),
+					  memory_order_relaxed);
+}
+
+static void member_move_u32(_Atomic uint32_t *to, _Atomic uint32_t *from)
+{
+	if (atomic_load_explicit(from, memory_order_relaxed))
+		atomic_fetch_add_explicit(to,
+					  atomic_exchange_explicit(from, 0, memory_order_relaxed),
+					  memory_order_relaxed);
+}
+
 /* The counters of one that goes are kept in record 0. */
 static void member_fold_stats(struct dz_seg *seg, uint32_t member)
 {
@@ -174,18 +191,10 @@ static void member_fold_stats(struct dz_seg *seg, uint32_t member)
 		_Atomic uint64_t *src = (void *)from, *dst = (void *)to;
 
 		for (size_t i = 0; i < words; i++)
-			atomic_fetch_add_explicit(
-				&dst[i], atomic_exchange_explicit(&src[i], 0, memory_order_relaxed),
-				memory_order_relaxed);
+			member_move_u64(&dst[i], &src[i]);
 		for (size_t i = 0; i < DZ_STAT_CALLS; i++) {
-			atomic_fetch_add_explicit(&to->by_call[i],
-						  atomic_exchange_explicit(&from->by_call[i], 0,
-									   memory_order_relaxed),
-						  memory_order_relaxed);
-			atomic_fetch_add_explicit(&to->bypass_by_call[i],
-						  atomic_exchange_explicit(&from->bypass_by_call[i],
-									   0, memory_order_relaxed),
-						  memory_order_relaxed);
+			member_move_u32(&to->by_call[i], &from->by_call[i]);
+			member_move_u32(&to->bypass_by_call[i], &from->bypass_by_call[i]);
 		}
 	}
 }
