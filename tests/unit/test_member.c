@@ -294,6 +294,7 @@ static int recovers_for_ever(struct seg_fixture *f)
 
 	if (fcntl(f->seg.lock_fd, F_SETLK, &fl) < 0)
 		return 97;
+	atomic_store(&f->seg.hdr->members_high, 101);
 	atomic_store(&f->seg.members[100].state, DZ_MEMBER_CLAIMED);
 	atomic_store(&f->seg.members[100].deadline_ms, 1);
 	return tell_and_wait(f);
