@@ -60,6 +60,27 @@ static int fetch_fill_mount(struct fetch_job *job)
 	return 0;
 }
 
+/*
+ * Is the request that of the lease's key?  Its place may have been another's who
+ * slept in the middle of writing there.
+ */
+static bool fetch_is_of_key(const struct fetch_job *job)
+{
+	const struct dz_request *r = &job->req;
+	size_t len = strlen(r->name);
+	struct dz_key want;
+
+	if (r->kind == DZ_KIND_DATA)
+		want = dz_block_key(dz_names_file_key(job->mount.data_id, job->mount.prefix, r->name,
+						      len, r->etag),
+				    r->blk);
+	else if (r->kind == DZ_KIND_DIR)
+		want = dz_names_dir_key(job->mount.id, r->name, len);
+	else
+		want = dz_names_attr_key(job->mount.id, r->name, len);
+	return dz_key_eq(want, job->key);
+}
+
 void dz_fetch_why(struct fetch_job *job, int err, const char *action)
 {
 	const struct dz_blob_res *r = &job->http.res;
@@ -123,6 +144,9 @@ static void fetch_start(struct dz_fetcher *f, uint32_t idx, uint64_t word)
 	f->jobs = job;
 	f->n_jobs++;
 	ret = fetch_fill_mount(job);
+	/* Not what was asked for under this key: it is asked again. */
+	if (ret == 0 && !fetch_is_of_key(job))
+		ret = -EAGAIN;
 	if (ret < 0) {
 		dz_fetch_end(job, ret);
 		return;
