@@ -104,7 +104,9 @@ $(SIM): %: %.o $(B)/tests/libparts.a
 PROG_WARN = -Wall -Wextra -Wno-nonnull -Wno-stringop-overflow -Wno-stringop-overread -Wno-clobbered
 $(B)/tests/%: tests/%.c
 	@mkdir -p $(@D)
-	$(call say,CC,$<)$(CC) -std=gnu11 -O2 -g -D_GNU_SOURCE $(PROG_WARN) -pthread -MMD -MP -o $@ $< -ldl
+	$(call say,CC,$<)$(CC) -std=gnu11 -O2 -g -D_GNU_SOURCE $(PROG_WARN) -pthread -MMD -MP -o $@ $< -ldl $(PROG_LIBS)
+
+$(B)/tests/bench/cold_client: PROG_LIBS = -lcurl
 
 $(B)/tests/%: tests/%.cpp
 	@mkdir -p $(@D)

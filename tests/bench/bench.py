@@ -11,10 +11,6 @@ within each run, so that what else the machine does weighs on both sides of it.
 The table also goes to build/bench.txt.
 """
 import argparse
-import base64
-import datetime
-import hashlib
-import hmac
 import os
 import platform
 import shutil
@@ -24,16 +20,12 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.parse
 
-TOP = os.environ.get("DZ_TOP") or os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-BUILD = os.environ.get("DZ_BUILD") or os.path.join(TOP, "build")
-WORK = os.path.join(BUILD, "bench")
+import side
+from side import ACCOUNT, BUILD, DZ, KEY, WORK, fill, run_program, sas
+
 DATA = os.path.join(WORK, "blobs", "bench")
-DZ = os.path.join(BUILD, "dz")
-PROGRAM = os.path.join(BUILD, "tests", "bench", "bench_io")
-ACCOUNT = "devstoreaccount1"
-KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+PROGRAM = os.path.join(side.PROGRAMS, "bench_io")
 
 # name, what it is, budget against ext4 (design.md 10)
 ROWS = [
@@ -48,14 +40,6 @@ ROWS = [
     ("stat", "stat of a known name", 3.0),
     ("readdir", "opendir+readdir+closedir, 10,000 entries", 1.5),
 ]
-
-
-def fill(path, size):
-    with open("/dev/urandom", "rb") as source, open(path, "wb") as f:
-        while size:
-            n = min(size, 1 << 20)
-            f.write(source.read(n))
-            size -= n
 
 
 def prepare(mib):
@@ -76,20 +60,6 @@ def prepare(mib):
     open(done, "w").close()
 
 
-def sas():
-    """A service SAS for the container: what rclone's sas_url takes."""
-    end = (datetime.datetime.utcnow() + datetime.timedelta(days=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
-    fields = {"sp": "rl", "se": end, "sv": "2020-10-02", "sr": "c"}
-    text = "\n".join(["rl", "", end, f"/blob/{ACCOUNT}/bench", "", "", "", "2020-10-02", "c"] + [""] * 6)
-    mac = hmac.new(base64.b64decode(KEY), text.encode(), hashlib.sha256).digest()
-    return urllib.parse.urlencode(dict(fields, sig=base64.b64encode(mac).decode()))
-
-
-def run_program(command, env):
-    out = subprocess.run(command, env=env, stdout=subprocess.PIPE, text=True, check=True).stdout
-    return {line.split()[0]: float(line.split()[1]) for line in out.splitlines()}
-
-
 class Rclone:
     """rclone mount --vfs-cache-mode full, or nothing where FUSE is not to be had."""
 
@@ -101,7 +71,7 @@ class Rclone:
         os.makedirs(self.dir, exist_ok=True)
         config = os.path.join(WORK, "rclone.conf")
         with open(config, "w") as f:
-            f.write(f"[blob]\ntype = azureblob\nsas_url = {url}?{sas()}\n")
+            f.write(f"[blob]\ntype = azureblob\nsas_url = {url}?{sas('bench')}\n")
         self.process = subprocess.Popen(
             ["rclone", "--config", config, "mount", "blob:bench", self.dir, "--read-only",
              "--vfs-cache-mode", "full", "--vfs-cache-max-size", "8G", "--dir-cache-time", "1h",
