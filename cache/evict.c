@@ -27,6 +27,7 @@
 #include "cache/evict.h"
 
 #include "cache/index.h"
+#include "cache/pins.h"
 #include "cache/slabs.h"
 
 #include <errno.h>
@@ -285,10 +286,14 @@ static struct dz_evict_view view_of_slot(const struct scene *c, uint32_t slot)
 		       atomic_load_explicit(&s->tick, memory_order_relaxed));
 }
 
-static bool slot_is_ready(const struct dz_seg *seg, enum dz_tier tier, uint32_t slot)
+/* Ready, and not kept by a mapping. */
+static bool slot_may_go(const struct dz_seg *seg, enum dz_tier tier, uint32_t slot)
 {
-	return dz_ctl_state(atomic_load_explicit(&dz_slot_of(seg, tier, slot)->ctl,
-						 memory_order_relaxed)) == DZ_SLOT_READY;
+	uint64_t ctl =
+		atomic_load_explicit(&dz_slot_of(seg, tier, slot)->ctl, memory_order_relaxed);
+
+	return dz_ctl_state(ctl) == DZ_SLOT_READY &&
+	       !(tier == DZ_TIER_DRAM && dz_slab_is_mapped(seg, slot / DZ_SLAB_PAGES));
 }
 
 /* ---- accesses ---- */
@@ -418,7 +423,7 @@ static void leave_window(const struct scene *c, uint32_t slot)
 
 static bool is_of_class(const struct scene *c, uint32_t slot, uint32_t pages)
 {
-	return slot < c->seg->n_dram_slots && slot_is_ready(c->seg, c->tier, slot) &&
+	return slot < c->seg->n_dram_slots && slot_may_go(c->seg, c->tier, slot) &&
 	       (pages == 0 || dz_slabs_chunk_pages(c->seg, c->tier, slot) == pages);
 }
 
@@ -485,7 +490,7 @@ static uint32_t random_block(struct scene *c, uint32_t slab, uint32_t *page)
 	uint32_t slot;
 
 	*page = dz_slabs_nth(c->seg, c->tier, slab, random_below(c, DZ_SLAB_PAGES), &slot);
-	if (*page == DZ_NONE || !slot_is_ready(c->seg, c->tier, slot) || is_in_window(c, slot))
+	if (*page == DZ_NONE || !slot_may_go(c->seg, c->tier, slot) || is_in_window(c, slot))
 		return DZ_NONE;
 	return slot;
 }
@@ -535,7 +540,7 @@ static bool view_of_slab(const struct scene *c, uint32_t slab, struct dz_evict_v
 		struct dz_evict_view view;
 
 		if (dz_slabs_nth(c->seg, c->tier, slab, i, &slot) == DZ_NONE ||
-		    !slot_is_ready(c->seg, c->tier, slot))
+		    !slot_may_go(c->seg, c->tier, slot))
 			return false;
 		view = view_of_slot(c, slot);
 		mean->freq += view.is_idle ? 0 : view.freq;
@@ -620,6 +625,8 @@ int dz_evict_make_room(const struct dz_seg *seg, enum dz_tier tier, uint32_t pag
 			return 0;
 		c.any_block = true;
 	}
+	/* Who tries again looks at others. */
+	atomic_fetch_add_explicit(&seg->hdr->tick, 1, memory_order_relaxed);
 	return -EAGAIN;
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The policy: its decisions, and what they come to on small loads of mixed sizes. */
 #include "cache/evict.h"
+#include "cache/pins.h"
 #include "tests/unit/space_check.h"
 
 #include <errno.h>
@@ -276,6 +277,26 @@ static void the_disk_admits_everything_until_it_is_full_and_then_the_popular(voi
 	assert_true(dz_evict_admits(seg, DISK, key_of(5000), 1));
 }
 
+/* What is mapped is read without our seeing it, so it looks the least used of all. */
+static void mapped_blocks_do_not_keep_the_others_from_going(void **state)
+{
+	struct dz_seg *seg = *state;
+	uint64_t ctl;
+
+	for (uint64_t n = 0; n < SLABS; n++)
+		use(seg, DRAM, n, DZ_BLOCK_BYTES, 0);
+	for (uint64_t n = 0; n < SLABS / 2; n++)
+		dz_pin_slab(seg, dz_index_find(seg, key_of(n), DRAM, &ctl) / DZ_SLAB_PAGES);
+	for (int round = 0; round < 20; round++) {
+		for (uint64_t n = SLABS / 2; n < SLABS; n++)
+			use(seg, DRAM, n, DZ_BLOCK_BYTES, 0);
+	}
+	for (uint64_t n = 0; n < 1000; n++)
+		use(seg, DRAM, SLABS + n, DZ_BLOCK_BYTES, 0);
+	for (uint64_t n = 0; n < SLABS / 2; n++)
+		assert_int_not_equal(dz_index_find(seg, key_of(n), DRAM, &ctl), DZ_NONE);
+}
+
 static void make_room_gives_up_when_everything_is_in_use(void **state)
 {
 	struct dz_seg *seg = *state;
@@ -325,6 +346,7 @@ int main(void)
 		T(prefetched_blocks_that_nobody_uses_go_first),
 		T(refilling_a_block_does_not_make_it_new),
 		T(the_disk_admits_everything_until_it_is_full_and_then_the_popular),
+		T(mapped_blocks_do_not_keep_the_others_from_going),
 		T(make_room_gives_up_when_everything_is_in_use),
 		cmocka_unit_test(the_smallest_caches_work),
 	};
