@@ -534,19 +534,23 @@ int64_t dz_engine_seek(struct dz_engine *e, dz_fh fh, int64_t off, int whence)
 {
 	struct dz_ofile *f = dz_file_get(&e->seg, fh);
 	int64_t base, to;
+	uint64_t was;
 
 	if (!f)
 		return -EBADF;
 	if ((f->mode & S_IFMT) == S_IFDIR && whence > SEEK_CUR)
 		return -EINVAL;
-	base = engine_seek_base(f, off, whence);
-	if (base < 0)
-		return base;
-	if (__builtin_add_overflow(base, off, &to))
-		return -EOVERFLOW;
-	if (to < 0)
-		return -EINVAL;
-	atomic_store_explicit(&f->pos, (uint64_t)to, memory_order_relaxed);
+	do {
+		base = engine_seek_base(f, off, whence);
+		if (base < 0)
+			return base;
+		if (__builtin_add_overflow(base, off, &to))
+			return -EOVERFLOW;
+		if (to < 0)
+			return -EINVAL;
+		was = whence == SEEK_CUR ? (uint64_t)base : atomic_load(&f->pos);
+		/* Who asks where it is, or moves on from there, must not undo another's read. */
+	} while (to != (int64_t)was && !atomic_compare_exchange_weak(&f->pos, &was, (uint64_t)to));
 	return to;
 }
 

@@ -92,6 +92,36 @@ static void descriptors(const char *file)
 	close(fd);
 }
 
+static int shared_fd;
+static volatile int is_read;
+
+static void *ask_position(void *arg)
+{
+	while (!is_read)
+		lseek(shared_fd, 0, SEEK_CUR);
+	return arg;
+}
+
+/* To ask for the position while another thread reads moves it for nobody. */
+static void positions(const char *file)
+{
+	char buf[64];
+	long sum = 0, n;
+	pthread_t t;
+
+	shared_fd = open(file, O_RDONLY);
+	pthread_create(&t, NULL, ask_position, NULL);
+	for (int i = 0; i < 20; i++) {
+		lseek(shared_fd, 0, SEEK_SET);
+		while ((n = read(shared_fd, buf, sizeof(buf))) > 0)
+			sum += n;
+	}
+	is_read = 1;
+	pthread_join(t, NULL);
+	SAY(sum);
+	close(shared_fd);
+}
+
 static void links(const char *file)
 {
 	char line[80] = "";
@@ -157,6 +187,7 @@ int main(int argc, char **argv)
 	resolved("");
 	raw_calls();
 	links(file);
+	positions(file);
 	descriptors(file);
 	over_exec(argv[0], file);
 	return 1;
