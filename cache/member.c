@@ -307,9 +307,10 @@ void dz_member_settle_slot(struct dz_seg *seg, uint32_t n, uint64_t ctl)
 /* Its number may be another's soon, and a pin may keep the slot longer than that. */
 static void member_settle_evicting(struct dz_seg *seg, enum dz_tier tier, uint32_t n, uint64_t ctl)
 {
-	atomic_compare_exchange_strong(&dz_slot_of(seg, tier, n)->ctl, &ctl,
-				       dz_ctl(dz_ctl_gen(ctl), DZ_NONE, DZ_SLOT_EVICTING));
-	dz_slot_reap(seg, tier, n);
+	uint64_t nobodys = dz_ctl(dz_ctl_gen(ctl), DZ_NONE, DZ_SLOT_EVICTING);
+
+	if (atomic_compare_exchange_strong(&dz_slot_of(seg, tier, n)->ctl, &ctl, nobodys))
+		dz_slot_reap(seg, tier, n, nobodys);
 }
 
 /* Its writes may still land: whoever has the disk open waits for them (on_dead), then frees. */

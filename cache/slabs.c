@@ -518,7 +518,8 @@ static bool scrub_chunk(const struct dz_seg *seg, enum dz_tier tier, uint32_t pa
 	case DZ_SLOT_READY:
 		return is_taken && slot_is_lost(seg, tier, slot) && dz_slot_evict(seg, tier, slot);
 	case DZ_SLOT_EVICTING: /* killed after it cleared the bit: not taken any more */
-		return !dz_member_is_alive(seg, dz_ctl_owner(ctl)) && dz_slot_reap(seg, tier, slot);
+		return !dz_member_is_alive(seg, dz_ctl_owner(ctl)) &&
+		       dz_slot_reap(seg, tier, slot, ctl);
 	default:
 		return false; /* its owner's, or whoever recovers the owner */
 	}
@@ -559,7 +560,7 @@ static bool scrub_disk_slot(const struct dz_seg *seg, uint32_t slot)
 	    dz_member_is_alive(seg, dz_ctl_owner(ctl)))
 		return false;
 	if (!is_filling)
-		return dz_slot_reap(seg, DZ_TIER_DISK, slot);
+		return dz_slot_reap(seg, DZ_TIER_DISK, slot, ctl);
 	return (page / DZ_SLAB_PAGES >= seg->n_disk_slabs ||
 		page_slot(seg, DZ_TIER_DISK, page) != slot) &&
 	       dz_slot_discard(seg, DZ_TIER_DISK, slot, ctl);

@@ -110,9 +110,10 @@ bool dz_slot_discard(const struct dz_seg *seg, enum dz_tier tier, uint32_t slot,
 bool dz_slot_evict(const struct dz_seg *seg, enum dz_tier tier, uint32_t slot);
 /*
  * Finishes an eviction or a discard that its owner (dead, or kept off by a pin)
- * did not: evicting -> free.  False when it is not in that state, or still pinned.
+ * did not: evicting (word `ctl`, by which he was judged) -> free.  False when it
+ * is not in that state, or still pinned, or another finishes it.
  */
-bool dz_slot_reap(const struct dz_seg *seg, enum dz_tier tier, uint32_t slot);
+bool dz_slot_reap(const struct dz_seg *seg, enum dz_tier tier, uint32_t slot, uint64_t ctl);
 
 /* The scrubber's: gives back the chunk at `page`, whose bit is set though `slot` is free. */
 bool dz_slot_free_orphan(const struct dz_seg *seg, enum dz_tier tier, uint32_t slot, uint32_t page);

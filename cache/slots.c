@@ -316,22 +316,17 @@ bool dz_slot_evict(const struct dz_seg *seg, enum dz_tier tier, uint32_t slot)
 	return true;
 }
 
-bool dz_slot_reap(const struct dz_seg *seg, enum dz_tier tier, uint32_t slot)
+bool dz_slot_reap(const struct dz_seg *seg, enum dz_tier tier, uint32_t slot, uint64_t ctl)
 {
-	struct dz_slot *s;
-	uint64_t ctl, now;
+	uint64_t now = dz_ctl(dz_ctl_gen(ctl), seg->member, DZ_SLOT_EVICTING);
 
-	if (slot >= tier_slots(seg, tier))
-		return false;
-	s = dz_slot_of(seg, tier, slot);
-	ctl = atomic_load_explicit(&s->ctl, memory_order_acquire);
-	now = dz_ctl(dz_ctl_gen(ctl), seg->member, DZ_SLOT_EVICTING);
-	if (dz_ctl_state(ctl) != DZ_SLOT_EVICTING)
+	if (slot >= tier_slots(seg, tier) || dz_ctl_state(ctl) != DZ_SLOT_EVICTING)
 		return false;
 	/* before it is ours: the pin may last, and we may not */
 	if (tier == DZ_TIER_DRAM && slot_is_pinned(seg, slot))
 		return false;
-	if (!atomic_compare_exchange_strong(&s->ctl, &ctl, now))
+	/* of two who finish it one would clear what is the next tenant's */
+	if (!atomic_compare_exchange_strong(&dz_slot_of(seg, tier, slot)->ctl, &ctl, now))
 		return false;
 	slot_finish(seg, tier, slot, now);
 	return true;

@@ -284,6 +284,21 @@ static void disk_slots_run_out_before_the_space_does(void **state)
 	assert_null(space_complaint(seg, DISK));
 }
 
+static void an_eviction_that_another_finishes_is_left_to_him(void **state)
+{
+	struct dz_seg *seg = *state;
+	uint32_t slot = put(seg, DRAM, 1, 4096);
+	_Atomic uint64_t *ctl = &dz_dram_slot(seg, slot)->ctl;
+	uint64_t seen = dz_ctl(2, DZ_NONE, DZ_SLOT_EVICTING);
+
+	atomic_store(ctl, dz_ctl(2, 3, DZ_SLOT_EVICTING)); /* since we looked */
+	assert_false(dz_slot_reap(seg, DRAM, slot, seen));
+	assert_true(dz_slabs_is_taken(seg, DRAM, slot));
+	atomic_store(ctl, seen);
+	assert_true(dz_slot_reap(seg, DRAM, slot, seen));
+	assert_false(dz_slabs_is_taken(seg, DRAM, slot));
+}
+
 static void the_scrubber_takes_back_chunks_without_a_slot(void **state)
 {
 	struct dz_seg *seg = *state;
@@ -363,6 +378,7 @@ int main(void)
 		T(pins_beyond_the_records_are_refused),
 		T(a_pinned_slot_that_is_discarded_keeps_its_bytes_until_unpinned),
 		T(disk_slots_run_out_before_the_space_does),
+		T(an_eviction_that_another_finishes_is_left_to_him),
 		T(the_scrubber_takes_back_chunks_without_a_slot),
 		T(the_scrubber_evicts_blocks_that_the_index_lost),
 		T(a_mutated_segment_leads_nowhere),

@@ -116,7 +116,7 @@ static void reap_all(const struct dz_seg *seg, enum dz_tier tier)
 	uint32_t n = tier == DZ_TIER_DRAM ? seg->n_dram_slots : seg->n_disk_slots;
 
 	for (uint32_t i = 0; i < n; i++)
-		dz_slot_reap(seg, tier, i);
+		dz_slot_reap(seg, tier, i, atomic_load(&dz_slot_of(seg, tier, i)->ctl));
 }
 
 static void check(const struct dz_seg *seg, enum dz_tier tier, long step)
