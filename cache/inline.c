@@ -101,8 +101,12 @@ static int inline_pump_locked(struct dz_engine *e, const struct dz_lease_ref *re
 	struct dz_lease_ref now = *ref;
 	struct dz_fetcher *f = NULL;
 	uint32_t agent = inline_agent_of(e, ref);
-	int ret = dz_agent_is_own(e, agent) ? inline_fetcher(e, agent, &f) : inline_refuse(e);
+	int ret;
 
+	/* Whose would its leases and slots be, when the table was full at our fork? */
+	if (e->seg.member >= e->seg.n_members && dz_member_join(&e->seg) < 0)
+		return -EAGAIN;
+	ret = dz_agent_is_own(e, agent) ? inline_fetcher(e, agent, &f) : inline_refuse(e);
 	while (ret >= 0) {
 		ret = e->inl->ops.pump(f, 50, -1, ref->idx);
 		if (ret <= 0 || dz_lease_poll(&e->seg, &now) != 1)
