@@ -202,7 +202,8 @@ static int name_copy_block(const struct dz_seg *seg, struct dz_key key, struct n
 	if (v.len > c->room - c->bytes)
 		return -ENOBUFS;
 	memcpy(to, v.bytes, v.len);
-	if (!name_view_holds(seg, &v) || !dz_dir_head_read(to, v.len, head))
+	/* The next one lies right behind it: its length is all of it. */
+	if (!name_view_holds(seg, &v) || !dz_dir_head_read(to, v.len, head) || head->bytes != v.len)
 		return -EAGAIN;
 	c->bytes += dz_round_up(v.len, 8);
 	return 0;
