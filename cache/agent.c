@@ -148,6 +148,9 @@ static bool agent_is_done(struct agent *a)
 		a->alone_since_ms = now;
 	if (now - a->alone_since_ms < a->keep_ms)
 		return false;
+	/* Purging waits until nobody reads there any more. */
+	dz_sys_close(a->fifo);
+	a->fifo = -1;
 	dz_seg_purge(&a->cfg);
 	return true;
 }
@@ -266,6 +269,9 @@ static int agent_open(struct agent *a)
 		return -EINVAL;
 	a->rec = &a->seg.agents[a->n];
 	opt.identity = atomic_load_explicit(&a->rec->identity, memory_order_acquire);
+	/* Purged since we were called: what we have attached to is another's, or our own. */
+	if (!opt.identity)
+		return -ENXIO;
 	ret = dz_member_join(&a->seg);
 	if (ret == 0)
 		ret = agent_take_record(a);
