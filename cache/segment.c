@@ -720,6 +720,35 @@ static void seg_end_agents(int dir_fd)
 	}
 }
 
+/* Removes the entries of a directory that begin with `prefix`, and what lies in those. */
+static void seg_remove_all(int dir_fd, const char *prefix)
+{
+	_Alignas(8) char buf[4096];
+	long n;
+
+	while ((n = dz_sys_3(SYS_getdents64, dir_fd, buf, sizeof(buf))) > 0) {
+		for (long at = 0; at < n;) {
+			/* ino:64 off:64 rec_len:16 type:8 name */
+			const char *name = buf + at + 19;
+			uint16_t rec_len;
+			int fd;
+
+			memcpy(&rec_len, buf + at + 16, sizeof(rec_len));
+			at += rec_len;
+			if (name[0] == '.' || strncmp(name, prefix, strlen(prefix)) != 0 ||
+			    dz_sys_unlinkat(dir_fd, name, 0) == 0)
+				continue;
+			fd = dz_sys_openat(dir_fd, name,
+					   O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
+			if (fd < 0)
+				continue;
+			seg_remove_all(fd, "");
+			dz_sys_close(fd);
+			dz_sys_unlinkat(dir_fd, name, AT_REMOVEDIR);
+		}
+	}
+}
+
 static int seg_purge_at(const char *base)
 {
 	static const char *const names[] = { "meta", "dram", "meta.new", "dram.new" };
@@ -739,6 +768,7 @@ static int seg_purge_at(const char *base)
 	for (size_t i = 0; i < DZ_ARRAY_LEN(names); i++)
 		dz_sys_unlinkat(fd, names[i], 0);
 	seg_end_agents(fd);
+	seg_remove_all(fd, "files."); /* the markers of its open files */
 	if (lock >= 0)
 		dz_sys_close(lock);
 	dz_sys_close(fd);

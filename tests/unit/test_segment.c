@@ -262,6 +262,19 @@ static void after_a_purge_a_new_one_is_made(void **state)
 	dz_seg_close(&b);
 }
 
+static void a_purge_leaves_no_markers(void **state)
+{
+	struct seg_fixture *f = *state;
+	char path[DZ_PATH_MAX];
+
+	make_and_leave(f);
+	assert_int_equal(mkdir(seg_path(f, "files.1", path), 0700), 0);
+	assert_int_equal(mknod(seg_path(f, "files.1/7", path), S_IFSOCK | 0600, 0), 0);
+	assert_int_equal(dz_seg_purge(&f->cfg), 0);
+	assert_int_equal(access(seg_path(f, "files.1", path), F_OK), -1);
+	assert_int_equal(access(seg_path(f, "members", path), F_OK), 0);
+}
+
 /* The old index over the new data would be wrong bytes. */
 static void old_tables_never_meet_new_data(void **state)
 {
@@ -431,6 +444,7 @@ int main(void)
 		TEST(the_segment_of_another_boot_is_replaced),
 		TEST(what_a_killed_creator_left_is_overwritten),
 		TEST(after_a_purge_a_new_one_is_made),
+		TEST(a_purge_leaves_no_markers),
 		TEST(old_tables_never_meet_new_data),
 		TEST(sixteen_that_come_at_once_make_one_segment),
 		TEST(where_shm_has_no_room_the_cache_directory_takes_it),
