@@ -1,0 +1,127 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""dz top as text, as JSON, and on a real terminal (tmux)."""
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+
+import libblob
+
+sys.path.insert(0, os.path.join(os.environ["DZ_TOP"], "tests", "shim"))
+import libshim  # noqa: E402
+
+TRACED = os.path.join(os.environ["DZ_BUILD"], "tests", "cli", "traced")
+READER = """
+import os
+f = os.open("%s/data/large.bin", os.O_RDONLY)
+print("ready", flush=True)
+while True:
+    if not os.read(f, 100000): os.lseek(f, 0, 0)
+"""
+
+
+class Reader:
+    def __init__(self, trees):
+        self.process = subprocess.Popen([libblob.dz(), "run", "--", "/usr/bin/python3", "-c",
+                                         READER % trees.mount], env=trees.env, stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout.readline() == "ready\n"
+
+    def __enter__(self):
+        return self.process.pid
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.wait()
+
+
+def top(trees, *args):
+    return subprocess.run([libblob.dz(), "top", *args], env=trees.env, stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, text=True, timeout=30)
+
+
+@libblob.test
+def without_a_cache_it_says_so_and_makes_none(trees):
+    done = top(trees, "-b", "-n", "1", "-d", "0.1")
+    assert done.stdout.startswith("no cache") and done.returncode == 0, done
+    assert os.listdir(trees.env["DELTAZERO_SHM_DIR"]) == []
+
+
+@libblob.test
+def a_reader_is_shown_with_its_rate_tiers_and_file(trees):
+    with Reader(trees) as pid:
+        blocks = top(trees, "-b", "-n", "2", "-d", "0.5").stdout.split("\n\ndz top - ")
+        assert len(blocks) == 2, blocks
+        row = re.search(rf"^ +{pid} +(\S+) +([0-9.]+) (\S+)/s +100\.0 .* 1 python3$", blocks[1], re.M)
+        assert row and row[3] in ("MiB", "GiB"), blocks[1]
+        assert re.search(r"^ +[1-9]\d* +3\.0 MiB +\d+\.\d +1 data/large\.bin$", blocks[1], re.M), blocks[1]
+
+
+@libblob.test
+def what_it_shows_is_what_stat_counts(trees):
+    stat = lambda: json.loads(subprocess.run([libblob.dz(), "stat", "--json"], env=trees.env,
+                                             stdout=subprocess.PIPE).stdout)["calls"]
+    with Reader(trees) as pid:
+        before, start = stat(), time.monotonic()
+        line = json.loads(top(trees, "--json", "-n", "1", "-d", "1").stdout)
+        rate = (stat() - before) / (time.monotonic() - start)
+        assert rate / 2 < line["calls_per_s"] < rate * 2, (rate, line["calls_per_s"])
+        process = next(p for p in line["processes"] if p["pid"] == pid)
+        assert process["bytes_per_s_by_tier"]["dram"] > 1e6 and process["comm"] == "python3", process
+        assert line["files"][0]["name"] == "data/large.bin", line["files"]
+
+
+@libblob.test
+def orders_and_mistakes(trees):
+    with Reader(trees):
+        assert "(by calls)" in top(trees, "-b", "-n", "1", "-d", "0.1", "-o", "calls").stdout
+    for args in (["-o", "size"], ["-n", "0"], ["-d", "x"], ["extra"], ["--nonsense"]):
+        assert top(trees, *args).returncode == 125, args
+
+
+def tmux(trees, *args):
+    return subprocess.run(["tmux", "-S", os.path.join(trees.tmp, "tmux"), *args], env=trees.env,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True).stdout
+
+
+def wait_for(trees, pattern):
+    for _ in range(100):
+        screen = tmux(trees, "capture-pane", "-p")
+        if re.search(pattern, screen):
+            return screen
+        time.sleep(0.1)
+    raise AssertionError(f"{pattern}\n{screen}")
+
+
+@libblob.test
+def on_a_terminal_it_follows_the_size_and_the_keys(trees):
+    if not shutil.which("tmux"):
+        return
+    with Reader(trees) as pid:
+        try:
+            tmux(trees, "new-session", "-d", "-x", "110", "-y", "20", "sh")
+            tmux(trees, "send-keys", "PS1=prompt_; clear", "Enter")
+            tmux(trees, "send-keys", f"{libblob.dz()} top -d 0.3", "Enter")
+            screen = wait_for(trees, rf"{pid} .* 100\.0 .*python3")
+            assert "data/large.bin" in screen and "(by read)" in screen, screen
+            tmux(trees, "send-keys", "s")
+            wait_for(trees, r"\(by calls\)")
+            tmux(trees, "resize-window", "-x", "60", "-y", "10")
+            screen = wait_for(trees, r"python3|PID  CALLS/S")
+            assert all(len(line) <= 60 for line in screen.splitlines()), screen
+            tmux(trees, "resize-window", "-x", "120", "-y", "30")
+            wait_for(trees, rf"{pid} .*python3")
+            tmux(trees, "send-keys", "q")
+            screen = wait_for(trees, r"prompt_")
+            assert "CALLS/S" not in screen, screen
+            tmux(trees, "send-keys", "echo it $((40 + 2)) echoes", "Enter")
+            wait_for(trees, r"it 42 echoes")
+        finally:
+            tmux(trees, "kill-server")
+
+
+with libshim.trees() as both:
+    libblob.run_tests(libblob.tests_of(sys.modules[__name__]), both)
