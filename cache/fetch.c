@@ -67,17 +67,18 @@ static int fetch_fill_mount(struct fetch_job *job)
 static bool fetch_is_of_key(const struct fetch_job *job)
 {
 	const struct dz_request *r = &job->req;
+	const struct dz_mount *m = &job->mount;
 	size_t len = strlen(r->name);
 	struct dz_key want;
 
-	if (r->kind == DZ_KIND_DATA)
-		want = dz_block_key(dz_names_file_key(job->mount.data_id, job->mount.prefix, r->name,
-						      len, r->etag),
-				    r->blk);
-	else if (r->kind == DZ_KIND_DIR)
-		want = dz_names_dir_key(job->mount.id, r->name, len);
-	else
-		want = dz_names_attr_key(job->mount.id, r->name, len);
+	if (r->kind == DZ_KIND_DATA) {
+		want = dz_names_file_key(m->data_id, m->prefix, r->name, len, r->etag);
+		want = dz_block_key(want, r->blk);
+	} else if (r->kind == DZ_KIND_DIR) {
+		want = dz_names_dir_key(m->id, r->name, len);
+	} else {
+		want = dz_names_attr_key(m->id, r->name, len);
+	}
 	return dz_key_eq(want, job->key);
 }
 
