@@ -304,10 +304,19 @@ struct dz_bounce *dz_engine_bounce_lock(struct dz_engine *e)
 void dz_engine_bounce_unlock(struct dz_engine *e, struct dz_bounce *b)
 {
 	for (uint32_t i = 0; i < DZ_ENGINE_BOUNCES; i++) {
-		if (e->bounces[i].bounce == b) {
-			atomic_store_explicit(&e->bounces[i].is_busy, false, memory_order_release);
+		struct dz_engine_bounce *x = &e->bounces[i];
+
+		if (x->bounce != b)
+			continue;
+		if (!dz_ring_in_flight(b->ring)) {
+			atomic_store_explicit(&x->is_busy, false, memory_order_release);
 			return;
 		}
+		/* The kernel took the ring away: no more reads with these. */
+		x->bounce = NULL;
+		atomic_store_explicit(&x->is_busy, false, memory_order_relaxed);
+		atomic_store_explicit(&x->tid, 0, memory_order_release);
+		break;
 	}
 	dz_bounce_free(b);
 }
