@@ -239,7 +239,7 @@ uint32_t dz_member_prepare_child(struct dz_seg *seg)
 
 int dz_member_adopt(struct dz_seg *seg, uint32_t member)
 {
-	uint32_t parent = seg->member;
+	uint32_t parent = seg->member, forking = DZ_MEMBER_FORKING;
 	int ret;
 
 	seg->member = DZ_NONE;
@@ -247,8 +247,14 @@ int dz_member_adopt(struct dz_seg *seg, uint32_t member)
 	if (member >= seg->n_members)
 		return dz_member_join(seg);
 	ret = member_lock(seg, member);
+	/* Stopped for longer than its deadline, it may have been given to another. */
+	if (ret == 0 && !atomic_compare_exchange_strong(&seg->members[member].state, &forking,
+							DZ_MEMBER_CLAIMED)) {
+		member_unlock(seg, member);
+		ret = -EAGAIN;
+	}
 	if (ret < 0)
-		return ret;
+		return dz_member_join(seg);
 	member_fill_in(&seg->members[member], parent);
 	seg->member = member;
 	atomic_store_explicit(&seg->members[member].state, DZ_MEMBER_LIVE, memory_order_release);
