@@ -5,19 +5,22 @@
  * In the agent one thread of ours takes them from a queue, holds each by a hazard
  * record (so the evictor leaves it alone), and writes it.  Blocks wait in DRAM, so
  * the network runs ahead of the disk by up to half of DRAM; then the fetcher takes
- * no further requests, lest blocks be evicted before they are written.  Inline
+ * no further requests, lest blocks be evicted before they are written.  It does
+ * not wait for a disk that hangs: then some blocks are not written.  Inline
  * there is no thread: the write happens before the read returns.
  */
 #include "cache/fetch_priv.h"
 
 #include "cache/index.h"
+#include "cache/sys.h"
 
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define QUEUE 65536u
+#define QUEUE	 65536u
+#define STUCK_MS 2000 /* in one block: the disk hangs */
 
 struct fetch_write {
 	uint32_t slot;
@@ -34,6 +37,7 @@ struct fetch_writer {
 	uint32_t head, len;
 	uint64_t bytes, max_bytes; /* waiting in DRAM */
 	bool is_writing, is_ending;
+	_Atomic uint64_t since_ms; /* when it began to write, 0: it does not */
 };
 
 static void write_block(struct dz_fetcher *f, const struct fetch_write *w)
@@ -89,7 +93,9 @@ static void *writer_main(void *arg)
 		w->bytes -= one.len;
 		w->is_writing = true;
 		pthread_mutex_unlock(&w->lock);
+		atomic_store_explicit(&w->since_ms, dz_now_ms(), memory_order_relaxed);
 		write_block(w->f, &one);
+		atomic_store_explicit(&w->since_ms, 0, memory_order_relaxed);
 		pthread_mutex_lock(&w->lock);
 		w->is_writing = false;
 	}
@@ -132,10 +138,17 @@ void dz_fetch_writer_close(struct dz_fetcher *f)
 	f->writer = NULL;
 }
 
+static bool writer_is_stuck(const struct fetch_writer *w)
+{
+	uint64_t since = atomic_load_explicit(&w->since_ms, memory_order_relaxed);
+
+	return since && dz_now_ms() > since + STUCK_MS;
+}
+
 bool dz_fetch_writer_has_room(const struct dz_fetcher *f)
 {
 	/* A look without the lock: a block more or less does not matter. */
-	return !f->writer ||
+	return !f->writer || writer_is_stuck(f->writer) ||
 	       (__atomic_load_n(&f->writer->len, __ATOMIC_RELAXED) < QUEUE - 1024 &&
 		__atomic_load_n(&f->writer->bytes, __ATOMIC_RELAXED) < f->writer->max_bytes);
 }
