@@ -218,6 +218,15 @@ bool dz_disk_owns_fd(const struct dz_disk *disk, int fd)
 	return fd == disk->lock_fd;
 }
 
+int *dz_disk_fd_place(struct dz_disk *disk, int fd)
+{
+	for (uint32_t i = 0; i < DZ_DISK_FILES; i++) {
+		if (atomic_load_explicit(&disk->fds[i], memory_order_relaxed) == fd)
+			return (int *)&disk->fds[i];
+	}
+	return disk->lock_fd == fd ? &disk->lock_fd : NULL;
+}
+
 int dz_disk_next_fd(const struct dz_disk *disk, int from)
 {
 	int next = disk->lock_fd >= from ? disk->lock_fd : -1;

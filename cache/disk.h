@@ -57,6 +57,8 @@ bool dz_disk_is_on(const struct dz_disk *disk);
 bool dz_disk_owns_fd(const struct dz_disk *disk, int fd);
 /* The lowest of its descriptors that is at least `from`; -1 when there is none. */
 int dz_disk_next_fd(const struct dz_disk *disk, int from);
+/* Where the disk tier keeps this descriptor, to be replaced by one exchange; NULL. */
+int *dz_disk_fd_place(struct dz_disk *disk, int fd);
 
 /*
  * Prepares *io to read [off, off + len) of the block in disk slot `slot` into

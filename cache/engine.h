@@ -86,6 +86,11 @@ int dz_engine_wake(struct dz_engine *e);
 
 /* Is `fd` one of the engine's own descriptors?  The shim must not let the program close it. */
 bool dz_engine_owns_fd(const struct dz_engine *e, int fd);
+/*
+ * Frees the number of one of them: the engine goes on with another.  0, or -EBUSY.
+ * Takes 10 ms.  Not in a vfork child: its memory is its parent's.
+ */
+int dz_engine_move_fd(struct dz_engine *e, int fd);
 /* The lowest of them that is at least `from`; -1 when there is none. */
 int dz_engine_next_fd(const struct dz_engine *e, int from);
 

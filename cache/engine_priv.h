@@ -48,7 +48,7 @@ struct dz_engine {
 	_Atomic uint32_t trace_lock;
 	_Atomic uint32_t trace_session;		    /* of the file that is mapped; 0 none */
 	_Atomic(struct dz_trace_file *) trace_file; /* stays reserved once it was mapped */
-	ptrdiff_t trace_self; /* from the thread pointer to its dz_trace_self; 0 none */
+	ptrdiff_t trace_self;	   /* from the thread pointer to its dz_trace_self; 0 none */
 	_Atomic uint64_t said[16]; /* failures of late: see miss.c */
 	_Atomic uint64_t logged;   /* bits: messages that are said once a process */
 };

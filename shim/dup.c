@@ -120,11 +120,22 @@ DZ_DOOR(int, dup, int fd)
 	return (int)answer(DZ_CALL_dup, fd, 0, 0, enter(fd, (int)dz_sys_1(SYS_dup, fd)));
 }
 
-/* A number that the engine uses is busy, as one that the kernel is about to give. */
+/* Is it free for the program?  A vfork child's descriptors are its own already. */
+static int make_room(int fd, int copy)
+{
+	if (!dz_engine || !dz_engine_owns_fd(dz_engine, copy) || dz_in_vfork_child())
+		return 0;
+	if (dz_sys_2(SYS_fcntl, fd, F_GETFD) < 0)
+		return -EBADF;
+	return dz_engine_move_fd(dz_engine, copy);
+}
+
 static int dup_to(int fd, int copy, int flags)
 {
-	if (dz_engine && dz_engine_owns_fd(dz_engine, copy))
-		return -EBUSY;
+	int r = make_room(fd, copy);
+
+	if (r < 0)
+		return r;
 	return enter(fd, (int)dz_sys_3(SYS_dup3, fd, copy, flags));
 }
 

@@ -122,6 +122,31 @@ static void positions(const char *file)
 	close(shared_fd);
 }
 
+/* Every number can be had, the engine's own among them, and files go on. */
+static void numbers(const char *file, const char *other)
+{
+	int fd = open(file, O_RDONLY), copy = open("/etc/passwd", O_RDONLY), taken = 0;
+	char buf[16] = "";
+	struct stat st, same;
+
+	for (int n = 400; n < 1000; n++)
+		taken += dup2(copy, n) == n;
+	SAY(taken);
+	SAY(dup2(-1, 1001));
+	fstat(copy, &same);
+	for (int n = 400; n < 1000; n++)
+		taken -= fstat(n, &st) == 0 && st.st_ino == same.st_ino && close(n) == 0;
+	SAY(taken);
+	SAY(read(fd, buf, 12));
+	dprintf(1, "%s\n", buf);
+	/* The next member looks for those that are gone. */
+	SAY(system("true"));
+	SAY(read(open(other, O_RDONLY), buf, 3));
+	SAY(read(fd, buf, 12));
+	close(fd);
+	close(copy);
+}
+
 static void links(const char *file)
 {
 	char line[80] = "";
@@ -174,7 +199,7 @@ static int wide(void)
 
 int main(int argc, char **argv)
 {
-	char file[PATH_MAX];
+	char file[PATH_MAX], other[PATH_MAX];
 
 	if (strcmp(argv[1], "wide") == 0)
 		return wide();
@@ -188,6 +213,8 @@ int main(int argc, char **argv)
 	raw_calls();
 	links(file);
 	positions(file);
+	snprintf(other, sizeof(other), "%s/many/17", argv[1]);
+	numbers(file, other);
 	descriptors(file);
 	over_exec(argv[0], file);
 	return 1;
