@@ -261,6 +261,8 @@ static int map_open_dram(const struct dz_engine *e)
 {
 	char path[40];
 
+	if (!dz_seg_has_fd(&e->seg, e->seg.dram_fd))
+		return -EAGAIN;
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", e->seg.dram_fd);
 	return dz_sys_open(path, O_RDONLY | O_CLOEXEC, 0);
 }

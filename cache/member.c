@@ -41,6 +41,8 @@ static int member_set_lock(const struct dz_seg *seg, uint32_t member, short type
 
 	if (seg->lock_fd < 0)
 		return 0;
+	if (!dz_seg_has_fd(seg, seg->lock_fd))
+		return -EBADF;
 	return (int)dz_sys_3(SYS_fcntl, seg->lock_fd, F_SETLK, &fl);
 }
 
@@ -67,7 +69,8 @@ static bool member_is_locked(const struct dz_seg *seg, uint32_t member)
 		return pid && dz_sys_kill((int)pid, 0) != -ESRCH;
 	}
 	/* A lock that cannot be read proves nothing: alive. */
-	if (dz_sys_3(SYS_fcntl, seg->lock_fd, F_GETLK, &fl) < 0)
+	if (!dz_seg_has_fd(seg, seg->lock_fd) ||
+	    dz_sys_3(SYS_fcntl, seg->lock_fd, F_GETLK, &fl) < 0)
 		return true;
 	return fl.l_type != F_UNLCK;
 }

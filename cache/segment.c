@@ -360,6 +360,7 @@ static int seg_attach(struct dz_seg *seg, int mode)
 		ret = seg_is_named(seg, fd) ? -EPROTO : -ENOENT;
 	if (ret == 0 && (uint64_t)st.st_size != h.dram_bytes)
 		ret = -EPROTO;
+	seg->dram_ino = st.st_ino;
 	if (ret == 0)
 		ret = seg_map(seg, fd, &h);
 	if (ret < 0) {
@@ -482,6 +483,9 @@ static int seg_open_dir(struct dz_seg *seg, const char *base)
 		ret = -EPERM;
 	if (ret == 0)
 		ret = seg->lock_fd = seg_open_high(seg->dir_fd, "members", O_RDWR | O_CREAT);
+	if (ret >= 0)
+		ret = dz_sys_fstat(seg->lock_fd, &st);
+	seg->lock_ino = st.st_ino;
 	return ret < 0 ? ret : 0;
 }
 
@@ -671,14 +675,23 @@ uint32_t dz_seg_backed(const struct dz_seg *seg)
 	return n && n < seg->n_dram_slabs ? n : seg->n_dram_slabs;
 }
 
+bool dz_seg_has_fd(const struct dz_seg *seg, int fd)
+{
+	struct stat st;
+
+	return fd >= 0 && dz_sys_fstat(fd, &st) == 0 &&
+	       st.st_ino == (fd == seg->dram_fd ? seg->dram_ino : seg->lock_ino);
+}
+
 bool dz_seg_grow(const struct dz_seg *seg)
 {
 	struct dz_seg_header *h = seg->hdr;
 	uint32_t from = dz_seg_backed(seg), to;
 	uint64_t now = dz_now_ms();
 
-	if (from >= seg->n_dram_slabs || seg->dram_fd < 0 ||
-	    atomic_load_explicit(&h->dram_stuck_ms, memory_order_relaxed) > now)
+	if (from >= seg->n_dram_slabs ||
+	    atomic_load_explicit(&h->dram_stuck_ms, memory_order_relaxed) > now ||
+	    !dz_seg_has_fd(seg, seg->dram_fd))
 		return false;
 	to = (uint32_t)dz_min_u64(from + GROW_SLABS, seg->n_dram_slabs);
 	if (dz_sys_fallocate(seg->dram_fd, 0, from * DZ_MIB, (to - from) * DZ_MIB) < 0) {

@@ -44,6 +44,7 @@ struct dz_seg {
 	int dir_fd;	 /* the cache's directory; high, O_CLOEXEC */
 	int lock_fd;	 /* `members`: byte locks of the live */
 	int dram_fd;
+	uint64_t dram_ino, lock_ino; /* which files those are */
 	/* Set by who has the disk tier open: settles what a dead member wrote there. */
 	void (*on_dead)(struct dz_seg *seg, uint32_t member);
 	void *disk;
@@ -78,6 +79,11 @@ static inline uint32_t dz_members_high(const struct dz_seg *seg)
 	return high && high < seg->n_members ? high : seg->n_members;
 }
 
+/*
+ * Is `fd`, our dram_fd or lock_fd, still that file?  A program that closes what it
+ * did not open gets our number for a file of its own.
+ */
+bool dz_seg_has_fd(const struct dz_seg *seg, int fd);
 /* Slabs of DRAM that may be used now. */
 uint32_t dz_seg_backed(const struct dz_seg *seg);
 /*

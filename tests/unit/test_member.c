@@ -6,6 +6,8 @@
 #include "cache/slabs.h"
 #include "tests/unit/seg_fixture.h"
 
+#include <sys/mman.h>
+
 static struct dz_key key_of(uint64_t n)
 {
 	return dz_block_key((struct dz_key){ 0x5eed, 0xabc }, n);
@@ -288,6 +290,26 @@ static void its_pins_are_dropped(void **state)
 	assert_true(dz_slot_evict(&f->seg, DZ_TIER_DRAM, slot));
 }
 
+/* A program closed our lock and opened a file of its own: nothing there is locked. */
+static void nobody_is_dead_to_who_has_lost_the_lock(void **state)
+{
+	struct seg_fixture *f = *state;
+	int lock_fd = f->seg.lock_fd, other = memfd_create("other", MFD_CLOEXEC);
+	pid_t pid = seg_child(f, tell_and_wait);
+	uint32_t n = wait_told(f);
+
+	assert_true(other >= 0);
+	f->seg.lock_fd = other;
+	assert_true(dz_member_is_alive(&f->seg, n));
+	dz_member_sweep(&f->seg, true);
+	f->seg.lock_fd = lock_fd;
+	assert_int_equal(state_of(&f->seg, n), DZ_MEMBER_LIVE);
+	kill(pid, SIGKILL);
+	seg_reap(pid);
+	assert_false(dz_member_is_alive(&f->seg, n));
+	close(other);
+}
+
 static int recovers_for_ever(struct seg_fixture *f)
 {
 	struct flock fl = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 100, .l_len = 1 };
@@ -395,6 +417,7 @@ int main(void)
 		TEST(an_eviction_is_finished_and_a_quarantine_lifted),
 		TEST(a_lease_is_a_request_again),
 		TEST(its_pins_are_dropped),
+		TEST(nobody_is_dead_to_who_has_lost_the_lock),
 		TEST(a_recoverer_that_is_stopped_is_not_overtaken),
 		TEST(no_number_is_given_to_two),
 		TEST(a_fork_that_failed_leaves_no_record),
