@@ -9,6 +9,7 @@
  * program runs, slower, and one line of the log says why.
  */
 #include "cache/engine_priv.h"
+#include "cache/probe.h"
 #include "cache/sys.h"
 #include "cache/trace.h"
 
@@ -590,6 +591,7 @@ void dz_engine_count(struct dz_engine *e, uint32_t call, int64_t result)
 {
 	struct dz_counter c = dz_engine_counter(e);
 
+	DZ_PROBE2(call, call, result);
 	if (call >= DZ_STAT_CALLS)
 		return;
 	dz_count(c, &c.stats->calls, 1);

@@ -13,6 +13,7 @@
 #include "cache/engine_priv.h"
 #include "cache/evict.h"
 #include "cache/index.h"
+#include "cache/probe.h"
 #include "cache/sys.h"
 
 #include <errno.h>
@@ -224,14 +225,14 @@ static ssize_t read_slow(struct dz_engine *e, struct dz_ofile *f, uint64_t blk, 
 static void read_count(struct dz_engine *e, enum dz_tier tier, size_t n, uint64_t since_ns)
 {
 	struct dz_counter c = dz_engine_counter(e);
+	uint64_t ns = since_ns ? dz_now_ns() - since_ns : 0;
 
+	DZ_PROBE3(read, tier, n, ns);
 	dz_count(c, &c.stats->hits[tier], 1);
 	dz_count(c, &c.stats->hit_bytes[tier], n);
 	if (tier == DZ_TIER_BLOB)
 		dz_count(c, &c.stats->misses, 1);
 	if (since_ns) {
-		uint64_t ns = dz_now_ns() - since_ns;
-
 		dz_count(c, &c.stats->wait_ns, ns);
 		dz_call_needed(e, tier, tier == DZ_TIER_DISK ? ns : 0);
 	}

@@ -12,6 +12,7 @@
 #include "cache/trace.h"
 
 #include "cache/engine_priv.h"
+#include "cache/probe.h"
 #include "cache/sys.h"
 
 #include <errno.h>
@@ -84,17 +85,18 @@ void dz_call_needed(const struct dz_engine *e, enum dz_tier tier, uint64_t disk_
 void dz_call_waited(const struct dz_engine *e, uint64_t since_ns, uint32_t active_us)
 {
 	struct dz_call_info *info = trace_info(e);
-	uint64_t waited, queue;
+	uint64_t waited = dz_now_ns() - since_ns;
+	int32_t queue_us = (int32_t)(active_us - (uint32_t)(since_ns / 1000));
+	uint64_t queue = (uint64_t)queue_us * 1000;
 
+	/* A request that was being worked on when we came was never in a queue for us. */
+	if (queue_us < 0 || queue > waited)
+		queue = 0;
+	DZ_PROBE2(wait, queue, waited - queue);
 	if (!info)
 		return;
-	waited = dz_now_ns() - since_ns;
 	if (!info->since_ns)
 		info->since_ns = since_ns;
-	/* A request that was being worked on when we came was never in a queue for us. */
-	queue = (uint64_t)(active_us - (uint32_t)(since_ns / 1000)) * 1000;
-	if ((int32_t)(active_us - (uint32_t)(since_ns / 1000)) < 0 || queue > waited)
-		queue = 0;
 	info->queue_ns += queue;
 	info->net_ns += waited - queue;
 	info->tier = DZ_TIER_BLOB;
