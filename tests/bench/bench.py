@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
-"""bench.py [--runs N] [--size MIB]: warm reads, as ratios.
+"""bench.py [--runs N] [--size MIB] [--only GROUP,...]: the budgets, as ratios.
+
 
 The same program (bench_io.c) with the same pattern on the same files: on ext4 in
 the page cache, through the library from its DRAM tier, and through rclone mount
@@ -8,7 +9,7 @@ with its VFS cache.  `dz serve` has the files; both caches read from it, and ext
 is the folder that it serves.  Everything is read once before the first run; the
 runs alternate.  A cell is the median of them, a ratio is the median of the ratios
 within each run, so that what else the machine does weighs on both sides of it.
-The table also goes to build/bench.txt.
+The other rows are in rows_*.py.  The table also goes to build/bench.txt.
 """
 import argparse
 import os
@@ -18,11 +19,14 @@ import signal
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 
+import rows_apps
+import rows_cold
+import rows_disk
+import rows_memory
 import side
-from side import ACCOUNT, BUILD, DZ, KEY, WORK, fill, run_program, sas
+from side import BUILD, WORK, fill, run_program, sas
 
 DATA = os.path.join(WORK, "blobs", "bench")
 PROGRAM = os.path.join(side.PROGRAMS, "bench_io")
@@ -153,52 +157,68 @@ def table(results, copies, runs, mib, rclone_note):
         yield f"\nwithout rclone: {rclone_note}"
 
 
-def bench(args, env, shm):
-    prepare(args.size)
-    # Both caches get their data from here.
-    server = subprocess.Popen([DZ, "serve", "--root", os.path.join(WORK, "blobs")], env=env,
-                              stdout=subprocess.PIPE, text=True)
-    rclone = None
+GROUPS = ("warm", "memory", "apps", "disk", "cold")
+
+
+def more(args, node, systems):
+    """The rows that have an own file each: (heading, rows)."""
+    def after(prefix):
+        return lambda argv: prefix + argv
+
+    wraps = {"ext4": (after([]), DATA), "deltazero": (after(node.command("bench")), side.AT)}
+    if "rclone" in systems:
+        wraps["rclone"] = (after([]), systems["rclone"][1])
+    if "memory" in args.only:
+        print("measuring mappings, readers, and what the library costs", flush=True)
+        yield "Warm, and what the library costs a program", rows_memory.rows(
+            wraps, node.env, node.spec("bench"), DATA, args.runs)
+    if "apps" in args.only:
+        print("measuring programs", flush=True)
+        yield "Programs, warm", rows_apps.rows(wraps, node.env, args.short)
+    if "disk" in args.only:
+        print("measuring the disk tier", flush=True)
+        yield "The disk tier; DRAM holds an eighth", rows_disk.rows(args.short, node.root, args.size)
+    if "cold" in args.only:
+        print("measuring cold reads", flush=True)
+        yield "Cold", rows_cold.rows(args.short)
+
+
+def bench(args, node):
+    rclone = Rclone(f"{node.url}/bench")
+    lines = []
     try:
-        url = server.stdout.readline().split()[1] + "/bench"
-        rclone = Rclone(url)
-        systems = {
-            "ext4": [PROGRAM, DATA],
-            "deltazero": [DZ, "run", "-m", f"/mnt/blob={url}", "--", PROGRAM, "/mnt/blob"],
-        }
+        systems = {"ext4": [PROGRAM, DATA], "deltazero": node.command("bench", PROGRAM, side.AT)}
         if rclone.process:
             systems["rclone"] = [PROGRAM, rclone.dir]
-        memory = os.path.join(shm, f"deltazero.{os.geteuid()}.1", "dram")
-        results, copies = measure(systems, [PROGRAM, DATA, memory], env, args.runs)
-        lines = list(table(results, copies, args.runs, args.size, rclone.why))
-        print("\n" + "\n".join(lines))
-        with open(os.path.join(BUILD, "bench.txt"), "w") as f:
-            f.write("\n".join(lines) + "\n")
+        if "warm" in args.only:
+            memory = os.path.join(node.shm, f"deltazero.{os.geteuid()}.1", "dram")
+            results, copies = measure(systems, [PROGRAM, DATA, memory], node.env, args.runs)
+            lines += table(results, copies, args.runs, args.size, rclone.why)
+        for heading, rows in more(args, node, systems):
+            lines += ["", f"{heading + ':':79}{'theirs':>9}{'ours':>9}{'':9}{'':8}{'budget':>9}"]
+            lines += [row.line() for row in rows]
     finally:
-        if rclone:
-            rclone.close()
-        server.terminate()
-        server.wait()
+        rclone.close()
+    lines += ["", f"The rows after the first table: medians of {args.short} or {args.runs} alternating runs.",
+              "Shuffled epochs and Zipf against the optimum: make bench-eviction."]
+    print("\n" + "\n".join(lines))
+    with open(os.path.join(BUILD, "bench.txt"), "w") as f:
+        f.write("\n".join(lines) + "\n")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--runs", type=int, default=9)
+    parser.add_argument("--short", type=int, default=5, help="runs of what takes long")
     parser.add_argument("--size", type=int, default=1024, help="MiB of the large file")
+    parser.add_argument("--only", type=lambda s: s.split(","), default=list(GROUPS), help="groups of rows, by commas")
     args = parser.parse_args()
-    shm = tempfile.mkdtemp(prefix="dz-bench.", dir="/dev/shm")
     os.makedirs(WORK, exist_ok=True)
-    cache = tempfile.mkdtemp(prefix="dz-bench-cache.")
-    env = dict(os.environ, DELTAZERO_SHM_DIR=shm, DELTAZERO_CACHE_DIR=cache,
-               DELTAZERO_DRAM_SIZE=f"{2 * args.size + 256}M", DELTAZERO_DISK_SIZE="0",
-               DELTAZERO_METADATA_TTL="inf", AZURE_STORAGE_ACCOUNT=ACCOUNT, AZURE_STORAGE_KEY=KEY)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    try:
-        bench(args, env, shm)
-    finally:
-        subprocess.run([DZ, "purge"], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        shutil.rmtree(shm, ignore_errors=True)
-        shutil.rmtree(cache, ignore_errors=True)
+    prepare(args.size)
+    # Both caches get their data from here.
+    with side.Node(os.path.join(WORK, "blobs"), f"{2 * args.size + 256}M") as node:
+        bench(args, node)
 
 
 if __name__ == "__main__":

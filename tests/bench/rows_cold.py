@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Cold reads, beside a client written straight on libcurl (cold_client.c): the same
 server, 64 connections, 1 MiB ranges, the same order.  Both keep in memory what they
-get.  The agent runs already: another blob was read before."""
+get, and both know names and sizes: the agent runs, and another file of the folder
+was read before."""
 import json
 import os
 import shutil
@@ -19,13 +20,14 @@ PROCESSES = 32
 
 
 def prepare():
-    done = os.path.join(ROOT, ".prepared")
+    done = os.path.join(ROOT, ".prepared-2")
     if os.path.exists(done):
         return
     shutil.rmtree(ROOT, ignore_errors=True)
     os.makedirs(os.path.join(DATA, "small"))
     side.fill(os.path.join(DATA, "large"), LARGE)
-    side.fill(os.path.join(DATA, "first"), 4096)
+    for folder in (DATA, os.path.join(DATA, "small")):
+        side.fill(os.path.join(folder, "first"), 4096)
     for i in range(N_SMALL):
         side.fill(os.path.join(DATA, "small", f"{i:05}.jpg"), SMALL)
     for name, blobs in (("large", [("large", LARGE)]),
@@ -35,7 +37,7 @@ def prepare():
         with open(os.path.join(ROOT, name + ".reader"), "w") as f:
             f.writelines(f"{side.AT}/{blob}\n" for blob, _ in blobs)
     with open(os.path.join(ROOT, "first.reader"), "w") as f:
-        f.write(f"{side.AT}/first\n")
+        f.write(f"{side.AT}/first\n{side.AT}/small/first\n")
     open(done, "w").close()
 
 
