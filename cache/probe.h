@@ -15,28 +15,28 @@
 
 #if defined(__x86_64__) || defined(__aarch64__)
 #define DZ_PROBE_NOTE(name, args)                                                                  \
-	"990:	nop\n"                                                                               \
-	"	.pushsection .note.stapsdt,\"\",\"note\"\n"                                              \
-	"	.balign 4\n"                                                                             \
-	"	.4byte 992f-991f, 994f-993f, 3\n"                                                        \
-	"991:	.asciz \"stapsdt\"\n"                                                                \
-	"992:	.balign 4\n"                                                                         \
-	"993:	.8byte 990b\n"                                                                       \
-	"	.8byte _.stapsdt.base\n"                                                                 \
-	"	.8byte 0\n" /* no semaphore: always compiled in */                                 \
-	"	.asciz \"dz\"\n"                                                                         \
-	"	.asciz \"" name "\"\n"                                                             \
-	"	.asciz \"" args "\"\n"                                                             \
-	"994:	.balign 4\n"                                                                         \
-	"	.popsection\n"                                                                           \
-	"	.ifndef _.stapsdt.base\n"                                                                \
-	"	.pushsection .stapsdt.base,\"aG\",\"progbits\",.stapsdt.base,comdat\n"                   \
-	"	.weak _.stapsdt.base\n"                                                                  \
-	"	.hidden _.stapsdt.base\n"                                                                \
+	"990: nop\n"                                                                               \
+	" .pushsection .note.stapsdt,\"\",\"note\"\n"                                              \
+	" .balign 4\n"                                                                             \
+	" .4byte 992f-991f, 994f-993f, 3\n"                                                        \
+	"991: .asciz \"stapsdt\"\n"                                                                \
+	"992: .balign 4\n"                                                                         \
+	"993: .8byte 990b\n"                                                                       \
+	" .8byte _.stapsdt.base\n"                                                                 \
+	" .8byte 0\n" /* no semaphore: always compiled in */                                       \
+	" .asciz \"dz\"\n"                                                                         \
+	" .asciz \"" name "\"\n"                                                                   \
+	" .asciz \"" args "\"\n"                                                                   \
+	"994: .balign 4\n"                                                                         \
+	" .popsection\n"                                                                           \
+	" .ifndef _.stapsdt.base\n"                                                                \
+	" .pushsection .stapsdt.base,\"aG\",\"progbits\",.stapsdt.base,comdat\n"                   \
+	" .weak _.stapsdt.base\n"                                                                  \
+	" .hidden _.stapsdt.base\n"                                                                \
 	"_.stapsdt.base: .space 1\n"                                                               \
-	"	.size _.stapsdt.base, 1\n"                                                               \
-	"	.popsection\n"                                                                           \
-	"	.endif\n"
+	" .size _.stapsdt.base, 1\n"                                                               \
+	" .popsection\n"                                                                           \
+	" .endif\n"
 #define DZ_PROBE2(name, a, b)                                                                      \
 	__asm__ volatile(DZ_PROBE_NOTE(#name, "-8@%0 -8@%1")::"r"((long)(a)), "r"((long)(b)))
 #define DZ_PROBE3(name, a, b, c)                                                                   \
