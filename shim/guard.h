@@ -5,7 +5,8 @@
  * a configuration on a mount would need the engine to read itself.
  *
  * Descriptors do not ask: a signal handler that interrupts the engine may read a
- * managed file.  Its open() of a managed path fails with ENOENT: the price.
+ * managed file.  Its open() of a managed path fails with ENOENT: the price.  One
+ * that leaves by siglongjmp never comes back into the engine (jump.c).
  */
 #ifndef DZ_GUARD_H
 #define DZ_GUARD_H
@@ -15,9 +16,9 @@ extern __thread int dz_depth __attribute__((tls_model("initial-exec"), visibilit
 /* The value of an engine call that may fetch. */
 #define DZ_INSIDE(expr)                                                                            \
 	({                                                                                         \
-		dz_depth++;                                                                        \
+		int depth_ = dz_depth++;                                                           \
 		__typeof__(expr) inside_ = (expr);                                                 \
-		dz_depth--;                                                                        \
+		dz_depth = depth_;                                                                 \
 		inside_;                                                                           \
 	})
 

@@ -8,10 +8,13 @@
 #include <limits.h>
 #include <poll.h>
 #include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <unistd.h>
 #include <wchar.h>
 
@@ -147,6 +150,37 @@ static void numbers(const char *file, const char *other)
 	close(copy);
 }
 
+static sigjmp_buf out_of_read;
+
+static void on_alarm(int signal)
+{
+	(void)signal;
+	siglongjmp(out_of_read, 1);
+}
+
+/* A time limit of the old kind: the handler leaves the read for good. */
+static void jumps(const char *file)
+{
+	struct itimerval soon = { .it_value = { 0, 700 } };
+	static char buf[1 << 20];
+	volatile int found = 0;
+	struct stat st;
+
+	shared_fd = open(file, O_RDONLY);
+	signal(SIGALRM, on_alarm);
+	for (volatile int i = 0; i < 60; i++) {
+		if (sigsetjmp(out_of_read, 1) == 0) {
+			setitimer(ITIMER_REAL, &soon, NULL);
+			for (;;)
+				pread(shared_fd, buf, sizeof(buf), 0);
+		}
+		found += stat(file, &st) == 0;
+	}
+	SAY(found);
+	SAY(pread(shared_fd, buf, sizeof(buf), 0));
+	close(shared_fd);
+}
+
 static void links(const char *file)
 {
 	char line[80] = "";
@@ -215,6 +249,7 @@ int main(int argc, char **argv)
 	positions(file);
 	snprintf(other, sizeof(other), "%s/many/17", argv[1]);
 	numbers(file, other);
+	jumps(file);
 	descriptors(file);
 	over_exec(argv[0], file);
 	return 1;
