@@ -17,6 +17,7 @@ struct dz_bounce {
 	struct dz_ring *ring; /* DZ_BOUNCE_IOS deep */
 	uint8_t *data;	      /* the buffers, one after the other: a block fits four */
 	uint32_t pid, tid;    /* who made it */
+	uint64_t saved;	      /* bytes: towards reading a block whole (read_disk.c) */
 	struct dz_io io[DZ_BOUNCE_IOS];
 };
 

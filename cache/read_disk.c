@@ -21,6 +21,8 @@
 #include <errno.h>
 #include <string.h>
 
+#define WHOLE_FACTOR 4u /* see disk_can_afford() */
+
 struct unit {
 	uint32_t slot;
 	uint64_t ctl;
@@ -232,12 +234,31 @@ static ssize_t disk_parts(struct run *r)
 	return done;
 }
 
-/* Worth reading whole: unchecked, or DRAM would take it and we want less than all of it. */
-static bool disk_wants_whole(struct dz_engine *e, const struct dz_ofile *f, uint64_t blk,
-			     uint32_t slot)
+/*
+ * A block that DRAM would take is read whole: for a few bytes of it that costs as
+ * much as many small reads.  So every small read saves up for it, and those of
+ * blocks that are read often come to it soonest.
+ */
+static bool disk_can_afford(struct dz_bounce *b, size_t len)
 {
-	return dz_disk_is_unverified(e->disk, slot) ||
-	       dz_evict_admits(&e->seg, DZ_TIER_DRAM, run_key(f, blk), f->group);
+	b->saved += dz_min_u64(len, DZ_BLOCK_BYTES) * WHOLE_FACTOR;
+	if (b->saved < DZ_BLOCK_BYTES)
+		return false;
+	b->saved = 0;
+	return true;
+}
+
+/* Worth reading whole: unchecked, or DRAM has room, or would make some. */
+static bool disk_wants_whole(struct dz_engine *e, const struct dz_ofile *f, struct dz_bounce *b,
+			     uint64_t blk, uint32_t slot, size_t len)
+{
+	uint64_t used = atomic_load_explicit(&e->seg.hdr->dram_used, memory_order_relaxed);
+
+	if (dz_disk_is_unverified(e->disk, slot))
+		return true;
+	if (!dz_evict_admits(&e->seg, DZ_TIER_DRAM, run_key(f, blk), f->group))
+		return false;
+	return used + DZ_BLOCK_BYTES <= e->seg.dram_bytes || disk_can_afford(b, len);
 }
 
 ssize_t dz_read_disk(struct dz_engine *e, struct dz_ofile *f, uint64_t blk, uint32_t off,
@@ -256,7 +277,7 @@ ssize_t dz_read_disk(struct dz_engine *e, struct dz_ofile *f, uint64_t blk, uint
 	r.b = dz_engine_bounce_lock(e);
 	if (!r.b)
 		return 0;
-	if (disk_wants_whole(e, f, blk, slot))
+	if (disk_wants_whole(e, f, r.b, blk, slot, len))
 		got = disk_whole(e, f, r.b, blk, slot, ctl, off, len, dst);
 	else
 		got = disk_parts(&r);
