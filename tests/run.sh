@@ -78,7 +78,9 @@ run_one()
 	CMOCKA_MESSAGE_OUTPUT=TAP
 	export TMPDIR DELTAZERO_SHM_DIR DELTAZERO_CACHE_DIR CMOCKA_MESSAGE_OUTPUT
 	start=$(date +%s)
-	(cd "$DZ_TOP" && exec timeout -k 10 "${limit:-120}" "$2") >"$out.log" 2>&1 </dev/null
+	# Sanitizers take their time.
+	limit=$((${limit:-120} * (${DZ_SAN:+3} + 1)))
+	(cd "$DZ_TOP" && exec timeout -k 10 "$limit" "$2") >"$out.log" 2>&1 </dev/null
 	status=$?
 	took=$(($(date +%s) - start))
 	rm -rf "$TMPDIR" "$DELTAZERO_SHM_DIR"
