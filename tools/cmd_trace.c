@@ -23,6 +23,7 @@
 #include "cache/sys.h"
 #include "tools/dz.h"
 #include "tools/trace.h"
+#include "tools/trace_record.h"
 
 static const char help[] =
 	"Usage: dz trace [OPTION]... [--] COMMAND [ARGUMENT]...\n"
@@ -49,7 +50,8 @@ static const char help[] =
 	"                       last line\n"
 	"  -y                   paths of descriptors\n"
 	"  -s N                 show N bytes of what was read (none)\n"
-	"      --format FORMAT  lines, or chrome: JSON that Perfetto opens\n"
+	"      --format FORMAT  lines, chrome (JSON that Perfetto opens) or record (for\n"
+	"                       dz replay)\n"
 	"  -m, --mount LOCAL=URL, --cache-dir DIR, --shm-dir DIR, --dram-size N,\n"
 	"      --disk-size N    as for dz run\n"
 	"      --help           this text\n"
@@ -61,9 +63,10 @@ struct trace {
 	struct trace_style style;
 	struct trace_session session;
 	struct trace_events events;
+	struct trace_record *record;
 	FILE *to;
 	const char *output;
-	bool counts, only_counts, follows, is_chrome, is_pipe;
+	bool counts, only_counts, follows, is_chrome, is_record, is_pipe;
 	bool has_event;	  /* something was printed */
 	uint64_t dropped; /* that was told */
 	uint32_t pids[64];
@@ -179,9 +182,10 @@ static int set_content(struct trace *t, const char *text)
 static int set_format(struct trace *t, const char *format)
 {
 	t->is_chrome = strcmp(format, "chrome") == 0;
-	if (t->is_chrome || strcmp(format, "lines") == 0)
+	t->is_record = strcmp(format, "record") == 0;
+	if (t->is_chrome || t->is_record || strcmp(format, "lines") == 0)
 		return 0;
-	return dz_usage("trace", "--format %s: lines or chrome", format);
+	return dz_usage("trace", "--format %s: lines, chrome or record", format);
 }
 
 static void set_flag(struct trace *t, int opt)
@@ -288,7 +292,7 @@ static int open_output(struct trace *t)
 {
 	t->to = stderr;
 	if (!t->output) {
-		if (t->is_chrome)
+		if (t->is_chrome || t->is_record)
 			t->to = stdout;
 		return 0;
 	}
@@ -339,7 +343,9 @@ static void take_event(struct trace *t, struct trace_event *ev)
 		trace_sum_event(&sums, ev);
 	if (t->only_counts)
 		return;
-	if (t->is_chrome)
+	if (t->is_record)
+		trace_record_event(t->record, ev);
+	else if (t->is_chrome)
 		trace_chrome_event(t->to, ev, !t->has_event);
 	else
 		trace_line(t->to, &t->style, ev);
@@ -358,7 +364,7 @@ static void take_all(struct trace *t, bool is_end)
 	if (t->events.n && !is_end)
 		fflush(t->to);
 	t->events.n = 0;
-	if (dropped > t->dropped && !t->is_chrome && !t->only_counts)
+	if (dropped > t->dropped && !t->is_chrome && !t->is_record && !t->only_counts)
 		fprintf(t->to, "--- %llu calls not shown: the ring was full ---\n",
 			(unsigned long long)(dropped - t->dropped));
 	t->dropped = dropped;
@@ -492,7 +498,7 @@ static uint32_t wanted(const struct trace *t)
 		want |= DZ_TRACE_COUNTS;
 	if (!is_simple || !t->only_counts)
 		want |= DZ_TRACE_LINES;
-	if (t->style.with_paths || t->filter.n_paths || t->is_chrome)
+	if (t->style.with_paths || t->filter.n_paths || t->is_chrome || t->is_record)
 		want |= DZ_TRACE_PATHS;
 	return want | t->style.content << 16;
 }
@@ -544,6 +550,8 @@ int cmd_trace(int argc, char **argv)
 	}
 	if (t.is_chrome)
 		trace_chrome_begin(t.to);
+	if (t.is_record)
+		t.record = trace_record_new(t.to, &cfg);
 	loop(&t);
 	return finish(&t);
 }

@@ -11,6 +11,7 @@
  *     trace_filter   which calls are wanted
  *     trace_sum      the table of -c
  *     trace_chrome   the JSON that Perfetto opens
+ *     trace_record   what dz replay reads
  */
 #ifndef DZ_TOOLS_TRACE_H
 #define DZ_TOOLS_TRACE_H

@@ -1,0 +1,107 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""dz record and dz replay: a job's calls on a mount, again there and on a local copy."""
+import json
+import os
+import subprocess
+import sys
+
+import libblob
+
+sys.path.insert(0, os.path.join(os.environ["DZ_TOP"], "tests", "shim"))
+import libshim  # noqa: E402
+
+JOB = """
+import mmap, os, sys, threading, time
+root = sys.argv[1]
+def worker(n):
+    for i in range(n, 60, 3):
+        with open(f"{root}/many/{i}", "rb", buffering=0) as f: f.read()
+        time.sleep(0.005)
+    f = os.open(f"{root}/data/large.bin", os.O_RDONLY)
+    for i in range(40): os.pread(f, 10000, i * 50000 + n)
+    os.lseek(f, 3000000, 0)
+    os.read(f, 4096)
+    os.close(f)
+threads = [threading.Thread(target=worker, args=(n,)) for n in range(3)]
+[t.start() for t in threads]
+[t.join() for t in threads]
+assert not os.path.exists(root + "/text/nothing")
+os.listdir(root + "/tree")
+if os.fork() == 0:
+    f = open(root + "/text/lines.txt", "rb")
+    mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ)[1000:2000]
+    os._exit(0)
+os.wait()
+"""
+
+
+def dz(trees, *args):
+    return subprocess.run([libblob.dz(), *args], env=trees.env, stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, text=True, timeout=60)
+
+
+def recording(trees):
+    path = os.path.join(trees.tmp, "job.rec")
+    done = dz(trees, "record", "-o", path, "/usr/bin/python3", "-c", JOB, trees.mount)
+    assert done.returncode == 0 and done.stderr == "", done
+    return path
+
+
+def replayed(trees, path, directory, *options):
+    run = ["run", "--", libblob.dz()] if directory == trees.mount else []
+    done = dz(trees, *run, "replay", "--json", *options, path, directory)
+    assert done.returncode == 0, done
+    return json.loads(done.stdout)
+
+
+@libblob.test
+def a_recording_has_names_and_places_and_no_content(trees):
+    text = open(recording(trees), "rb").read()
+    assert text.startswith(b"dz-record 1\n")
+    assert b"of the file" not in text and trees.env["AZURE_STORAGE_KEY"].encode() not in text
+    for name in (b" many/17\n", b" data/large.bin\n", b" text/lines.txt\n", b" tree\n", b" text/nothing\n"):
+        assert name in text, name
+    large = next(line.split()[1] for line in text.splitlines() if line.endswith(b" data/large.bin"))
+    reads = [line.split() for line in text.splitlines() if line.split()[2:4] == [b"r", large]]
+    assert {int(r[4]) for r in reads} == {i * 50000 + n for n in range(3) for i in range(40)} | {3000000}
+    assert len(text.splitlines()) > 200 and sum(line.startswith(b"T ") for line in text.splitlines()) == 5
+
+
+@libblob.test
+def a_replay_reads_the_same_bytes_below_any_directory(trees):
+    path = recording(trees)
+    local, mount = (replayed(trees, path, d) for d in (trees.local, trees.mount))
+    for key in ("threads", "calls", "bytes", "differ"):
+        assert local[key] == mount[key], (key, local, mount)
+    content = sum(os.path.getsize(f"{trees.local}/many/{i}") for i in range(60))
+    mapped = os.path.getsize(trees.local + "/text/lines.txt")
+    assert local["bytes"] == content + 3 * 40 * 10000 + 3 * 4096 + mapped, (local, content, mapped)
+
+
+@libblob.test
+def threads_think_as_long_as_the_job_did(trees):
+    path = recording(trees)
+    assert replayed(trees, path, trees.local)["seconds"] > 20 * 0.005
+    assert replayed(trees, path, trees.local, "--no-think")["seconds"] < 20 * 0.005
+
+
+@libblob.test
+def a_tree_that_differs_is_said(trees):
+    path = recording(trees)
+    done = dz(trees, "replay", path, "/tmp")
+    assert done.returncode == 1 and "ended otherwise" in done.stdout, done
+
+
+@libblob.test
+def what_is_no_recording_is_refused(trees):
+    path = os.path.join(trees.tmp, "bad")
+    for text in ("", "hello\n", "dz-record 1\nP 1 x\n", "dz-record 1\n0 0 r 0 0 0 0\n",
+                 "dz-record 1\nP 0 x\nT 0 1 0\n0 0 z 0 0 0 0\n"):
+        open(path, "w").write(text)
+        assert dz(trees, "replay", path, "/tmp").returncode == 125, text
+    assert dz(trees, "replay", path + ".none", "/tmp").returncode == 125
+
+
+with libshim.trees() as both:
+    libblob.run_tests(libblob.tests_of(sys.modules[__name__]), both)
