@@ -186,6 +186,11 @@ void dz_engine_set_lookup(struct dz_engine *e, dz_lookup_fn *lookup)
 	e->lookup = lookup;
 }
 
+void dz_engine_set_guard(struct dz_engine *e, dz_guard_fn *guard)
+{
+	e->guard = guard;
+}
+
 void dz_engine_close(struct dz_engine *e)
 {
 	if (e->disk)

@@ -71,6 +71,13 @@ int dz_engine_open(struct dz_engine **out, const struct dz_config *cfg, char *co
  */
 typedef void *dz_lookup_fn(void *handle, const char *name);
 void dz_engine_set_lookup(struct dz_engine *e, dz_lookup_fn *lookup);
+/*
+ * Called with 1 before and with -1 after code that is not ours runs in the calling
+ * thread (the loader, curl), which may do I/O of its own.  Signals are blocked and
+ * cancellation is off between the two.
+ */
+typedef void dz_guard_fn(int step);
+void dz_engine_set_guard(struct dz_engine *e, dz_guard_fn *guard);
 void dz_engine_close(struct dz_engine *e);
 
 /* Around fork in a process with threads.  prepare returns a cookie for the other two. */

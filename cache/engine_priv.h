@@ -37,6 +37,7 @@ struct dz_engine {
 	_Atomic uint32_t is_inline;   /* no agent: this process fetches itself */
 	_Atomic uint32_t inline_lock; /* one thread pumps at a time */
 	dz_lookup_fn *lookup;	      /* dlsym, or what stands for it */
+	dz_guard_fn *guard;	      /* or NULL */
 	struct dz_inline *inl;	      /* the fetch module's state, made on first use */
 	_Atomic uint32_t pid;
 	struct dz_maps *_Atomic maps; /* made by the first mmap of a managed file */

@@ -5,7 +5,8 @@
  * The fetcher (libcurl, OpenSSL) is not part of the preload object: it is a
  * module beside it, loaded with dlopen on the first use, local and bound to
  * itself, so that the program's own copies of those libraries stay apart.  One
- * thread of a process pumps at a time; the others sleep on their leases.
+ * thread of a process pumps at a time, one turn after another; the others sleep
+ * on their leases.  Signals are handled between the turns, where nothing is held.
  */
 #include "cache/inline.h"
 
@@ -14,6 +15,8 @@
 
 #include <dlfcn.h>
 #include <errno.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -95,10 +98,40 @@ static uint32_t inline_agent_of(struct dz_engine *e, const struct dz_lease_ref *
 	return 0;
 }
 
-/* Transfers stop when nobody pumps, so stay until ours has ended. */
-static int inline_pump_locked(struct dz_engine *e, const struct dz_lease_ref *ref)
+/* ---- around code that is not ours ---- */
+
+struct foreign {
+	uint64_t signals;
+	int cancel;
+};
+
+/*
+ * A handler in between might read, and wait for what it has interrupted, or jump
+ * out, and leave curl in the middle of something: as would a cancelled thread.
+ */
+static void foreign_enter(struct dz_engine *e, struct foreign *was)
 {
-	struct dz_lease_ref now = *ref;
+	uint64_t all = ~(uint64_t)0;
+
+	dz_sys_4(SYS_rt_sigprocmask, SIG_SETMASK, &all, &was->signals, sizeof(all));
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &was->cancel);
+	if (e->guard)
+		e->guard(1);
+}
+
+static void foreign_leave(struct dz_engine *e, const struct foreign *was)
+{
+	int old;
+
+	if (e->guard)
+		e->guard(-1);
+	pthread_setcancelstate(was->cancel, &old);
+	dz_sys_4(SYS_rt_sigprocmask, SIG_SETMASK, &was->signals, NULL, sizeof(was->signals));
+}
+
+/* With the lock held. */
+static int inline_turn_locked(struct dz_engine *e, const struct dz_lease_ref *ref)
+{
 	struct dz_fetcher *f = NULL;
 	uint32_t agent = inline_agent_of(e, ref);
 	int ret;
@@ -107,29 +140,38 @@ static int inline_pump_locked(struct dz_engine *e, const struct dz_lease_ref *re
 	if (e->seg.member >= e->seg.n_members && dz_member_join(&e->seg) < 0)
 		return -EAGAIN;
 	ret = dz_agent_is_own(e, agent) ? inline_fetcher(e, agent, &f) : inline_refuse(e);
-	while (ret >= 0) {
-		ret = e->inl->ops.pump(f, 50, -1, ref->idx);
-		if (ret <= 0 || dz_lease_poll(&e->seg, &now) != 1)
-			break;
-	}
-	return ret < 0 ? ret : 0;
+	return ret < 0 ? ret : e->inl->ops.pump(f, 50, -1, ref->idx);
 }
 
-int dz_inline_pump(struct dz_engine *e, const struct dz_lease_ref *ref)
+/* One turn, of 50 ms at most: how many transfers are under way, or -errno. */
+static int inline_turn(struct dz_engine *e, const struct dz_lease_ref *ref)
 {
-	uint32_t free_lock = 0, tid = (uint32_t)dz_sys_gettid();
+	uint32_t free_lock = 0;
+	struct foreign was;
 	int ret;
 
-	if (!atomic_compare_exchange_strong(&e->inline_lock, &free_lock, tid)) {
-		/* A signal handler that reads while its thread fetches would wait for itself. */
-		if (free_lock == tid)
-			return -EDEADLK;
+	foreign_enter(e, &was);
+	if (!atomic_compare_exchange_strong(&e->inline_lock, &free_lock, 1)) {
+		foreign_leave(e, &was);
 		dz_lease_wait(&e->seg, ref, DZ_LEASE_ALL, 20);
 		return 0;
 	}
-	ret = inline_pump_locked(e, ref);
+	ret = inline_turn_locked(e, ref);
 	atomic_store_explicit(&e->inline_lock, 0, memory_order_release);
+	foreign_leave(e, &was);
 	return ret;
+}
+
+/* Transfers stop when nobody pumps, so stay until ours has ended. */
+int dz_inline_pump(struct dz_engine *e, const struct dz_lease_ref *ref)
+{
+	struct dz_lease_ref now = *ref;
+	int ret;
+
+	do {
+		ret = inline_turn(e, ref);
+	} while (ret > 0 && dz_lease_poll(&e->seg, &now) == 1);
+	return ret < 0 ? ret : 0;
 }
 
 void dz_inline_abandon(struct dz_engine *e)

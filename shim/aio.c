@@ -86,8 +86,8 @@ static int aio_read_now(struct aiocb *cb, dz_fh fh)
 		return complete(cb, -EINVAL);
 	if (dz_is_opath(fh))
 		return complete(cb, -EBADF);
-	r = DZ_INSIDE(dz_engine_pread(dz_engine, fh, (void *)cb->aio_buf, cb->aio_nbytes,
-				      (uint64_t)cb->aio_offset));
+	r = dz_engine_pread(dz_engine, fh, (void *)cb->aio_buf, cb->aio_nbytes,
+			    (uint64_t)cb->aio_offset);
 	return complete(cb, r == -ESTALE ? -EIO : r);
 }
 

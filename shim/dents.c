@@ -94,7 +94,7 @@ int dz_dir_list(dz_fh fh, struct dz_listing *out)
 	ret = dz_engine_name(dz_engine, fh, &mount, name);
 	if (ret < 0)
 		return ret;
-	return DZ_INSIDE(dz_engine_list(dz_engine, mount, name, strlen(name), out));
+	return dz_engine_list(dz_engine, mount, name, strlen(name), out);
 }
 
 /* ---- one entry as a record ---- */
@@ -109,7 +109,7 @@ static uint64_t ino_of_parent(uint32_t mount, char *name)
 
 	if (name[0] != '\0') {
 		*(slash ? slash : name) = '\0';
-		ret = DZ_INSIDE(dz_engine_stat(dz_engine, mount, name, strlen(name), &attr));
+		ret = dz_engine_stat(dz_engine, mount, name, strlen(name), &attr);
 		return ret == 0 ? attr.ino : 1;
 	}
 	ret = dz_path_local(mount, "", local, sizeof(local));

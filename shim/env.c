@@ -180,7 +180,7 @@ static bool has_others(char *const *envp)
 /* Does somebody fetch for us, so that a child without credentials can be served? */
 static bool has_agent(void)
 {
-	return is_borrowed || (dz_attach() == 0 && DZ_INSIDE(dz_engine_wake(dz_engine)) == 0);
+	return is_borrowed || (dz_attach() == 0 && dz_engine_wake(dz_engine) == 0);
 }
 
 static enum lending lending_for(char *const *envp)

@@ -109,6 +109,12 @@ static void attach_lock_give(void)
 		dz_sys_futex_wake(&attach_lock, 1);
 }
 
+/* The engine calls what may come back through our doors, or has done so. */
+static void guard(int step)
+{
+	dz_depth += step;
+}
+
 static int attach_locked(void)
 {
 	struct dz_engine *e = NULL;
@@ -120,6 +126,7 @@ static int attach_locked(void)
 	dz_depth--;
 	if (e) {
 		dz_engine_set_lookup(e, dz_real_in);
+		dz_engine_set_guard(e, guard);
 		dz_engine_set_trace_self(e, &dz_trace_self);
 		/* Release: pairs with the acquire in dz_attach(). */
 		__atomic_store_n(&dz_engine, e, __ATOMIC_RELEASE);

@@ -19,7 +19,7 @@ static int watch_nothing(int fd, const struct dz_path *p, uint32_t mask)
 	/* Not who opens or reads it: others do. */
 	uint32_t quiet = mask & (IN_CREATE | IN_DELETE | IN_MOVE | IN_MODIFY | IN_MASK_ADD);
 	struct dz_attr attr;
-	int ret = DZ_INSIDE(dz_path_stat(p, &attr));
+	int ret = dz_path_stat(p, &attr);
 
 	if (ret < 0)
 		return ret;

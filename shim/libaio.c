@@ -51,10 +51,10 @@ static long read_now(dz_fh fh, const struct iocb *cb)
 	if (dz_is_opath(fh))
 		return -EBADF;
 	if (cb->aio_lio_opcode == IOCB_CMD_PREAD)
-		r = DZ_INSIDE(dz_engine_pread(dz_engine, fh, (void *)(uintptr_t)cb->aio_buf,
-					      cb->aio_nbytes, off));
+		r = dz_engine_pread(dz_engine, fh, (void *)(uintptr_t)cb->aio_buf, cb->aio_nbytes,
+				    off);
 	else if (cb->aio_lio_opcode == IOCB_CMD_PREADV)
-		r = DZ_INSIDE(dz_engine_preadv(dz_engine, fh, iov, (int)cb->aio_nbytes, off));
+		r = dz_engine_preadv(dz_engine, fh, iov, (int)cb->aio_nbytes, off);
 	else
 		return -EINVAL;
 	return r == -ESTALE ? -EIO : r;

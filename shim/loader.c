@@ -38,7 +38,7 @@ static int library_fd(const char *path)
 	marker = ret > 0 ? dz_fd_open(&p, O_RDONLY | O_CLOEXEC) : -1;
 	if (marker < 0)
 		return -1;
-	ret = DZ_INSIDE(dz_engine_real_fd(dz_engine, dz_fd_get(marker), true));
+	ret = dz_engine_real_fd(dz_engine, dz_fd_get(marker), true);
 	dz_fd_close(marker);
 	return ret;
 }

@@ -159,8 +159,8 @@ static long map_file(dz_fh fh, const struct iovec *where, int prot, int flags, o
 		return -EOPNOTSUPP;
 	if ((flags & (MAP_FIXED | MAP_FIXED_NOREPLACE)) == MAP_FIXED)
 		map_forget(where->iov_base, where->iov_len);
-	ret = DZ_INSIDE(dz_engine_map(dz_engine, fh, where->iov_base, where->iov_len, prot, flags,
-				      (uint64_t)off, &out));
+	ret = dz_engine_map(dz_engine, fh, where->iov_base, where->iov_len, prot, flags,
+			    (uint64_t)off, &out);
 	if (ret < 0)
 		return ret;
 	map_add((uintptr_t)out, (uintptr_t)out + dz_round_up(where->iov_len, page),

@@ -91,8 +91,8 @@ int dz_fd_open(const struct dz_path *p, int flags)
 	}
 	r = is_plain(p, flags) ? 0 : check(p, flags);
 	if (r == 0)
-		r = DZ_INSIDE(dz_engine_open_file(dz_engine, p->mount, p->name, p->len,
-						  flags & ~FLAGS_OF_OPEN, &fh));
+		r = dz_engine_open_file(dz_engine, p->mount, p->name, p->len,
+					flags & ~FLAGS_OF_OPEN, &fh);
 	if (r < 0)
 		return r;
 	fd = dz_engine_marker(dz_engine, fh, 0, flags & O_CLOEXEC);
@@ -140,6 +140,7 @@ static long open_at(enum dz_call call, int dir_fd, const char *path, int flags, 
 			return dz_ret(fresh(r));
 		r = 1;
 	}
+	dz_cancel_point();
 	return dz_done(call, r < 0 ? r : dz_fd_open(&p, flags), dir_fd, path, flags, mode);
 }
 

@@ -177,3 +177,14 @@ long dz_sys_blocking(long nr, long a, long b, long c, long d, long e, long f)
 	set_type(old, &old);
 	return r;
 }
+
+void dz_cancel_point(void)
+{
+	void (*test)(void);
+
+	if (is_single_threaded())
+		return;
+	test = DZ_REAL(pthread_testcancel);
+	if (test)
+		test();
+}

@@ -32,6 +32,9 @@ void *dz_real_in(void *handle, const char *name);
  */
 long dz_sys_blocking(long nr, long a, long b, long c, long d, long e, long f);
 
+/* A managed call in the place of one that is a cancellation point. */
+void dz_cancel_point(void);
+
 #define dz_block_3(nr, a, b, c) dz_sys_blocking(nr, DZ_ARG_(a), DZ_ARG_(b), DZ_ARG_(c), 0, 0, 0)
 #define dz_block_4(nr, a, b, c, d)                                                                 \
 	dz_sys_blocking(nr, DZ_ARG_(a), DZ_ARG_(b), DZ_ARG_(c), DZ_ARG_(d), 0, 0)

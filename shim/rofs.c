@@ -23,8 +23,7 @@ static int parent_check(const struct dz_path *p)
 
 	if (!slash)
 		return 0; /* the root of the mount */
-	ret = DZ_INSIDE(
-		dz_engine_stat(dz_engine, p->mount, p->name, (size_t)(slash - p->name), &attr));
+	ret = dz_engine_stat(dz_engine, p->mount, p->name, (size_t)(slash - p->name), &attr);
 	if (ret < 0)
 		return ret;
 	return S_ISDIR(attr.mode) ? 0 : -ENOTDIR;
@@ -37,7 +36,7 @@ int dz_ro_make_dir(const struct dz_path *p)
 
 	if (ret < 0)
 		return ret;
-	ret = DZ_INSIDE(dz_engine_stat(dz_engine, p->mount, p->name, p->len, &attr));
+	ret = dz_engine_stat(dz_engine, p->mount, p->name, p->len, &attr);
 	return ret == 0 ? -EEXIST : ret == -ENOENT ? -EROFS : ret;
 }
 
@@ -66,7 +65,7 @@ int dz_ro_rmdir(const struct dz_path *p)
 int dz_ro_change(const struct dz_path *p)
 {
 	struct dz_attr attr;
-	int ret = DZ_INSIDE(dz_path_stat(p, &attr));
+	int ret = dz_path_stat(p, &attr);
 
 	return ret < 0 ? ret : -EROFS;
 }
@@ -74,7 +73,7 @@ int dz_ro_change(const struct dz_path *p)
 int dz_ro_truncate(const struct dz_path *p)
 {
 	struct dz_attr attr;
-	int ret = DZ_INSIDE(dz_path_stat(p, &attr));
+	int ret = dz_path_stat(p, &attr);
 
 	return ret < 0 ? ret : S_ISDIR(attr.mode) ? -EISDIR : -EROFS;
 }
@@ -258,8 +257,7 @@ static int pair_link(const struct pair *w)
 	struct dz_attr attr;
 	int ret;
 
-	ret = w->from_is ? DZ_INSIDE(dz_path_stat(&w->from, &attr))
-			 : (kernel_has(&w->from) ? 0 : -ENOENT);
+	ret = w->from_is ? dz_path_stat(&w->from, &attr) : (kernel_has(&w->from) ? 0 : -ENOENT);
 	if (ret < 0)
 		return ret;
 	if (w->to_is)

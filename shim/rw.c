@@ -21,10 +21,10 @@ DZ_DOOR(ssize_t, read, int fd, void *buf, size_t len)
 
 	if (!fh)
 		return dz_ret(dz_block_3(SYS_read, fd, buf, len));
+	dz_cancel_point();
 	if (dz_is_opath(fh))
 		return dz_done(DZ_CALL_read, -EBADF, fd, buf, len);
-	return dz_done(DZ_CALL_read, DZ_INSIDE(dz_engine_read(dz_engine, fh, buf, len)), fd, buf,
-		       len);
+	return dz_done(DZ_CALL_read, dz_engine_read(dz_engine, fh, buf, len), fd, buf, len);
 }
 
 DZ_DOOR(ssize_t, pread, int fd, void *buf, size_t len, off_t off)
@@ -33,13 +33,13 @@ DZ_DOOR(ssize_t, pread, int fd, void *buf, size_t len, off_t off)
 
 	if (!fh)
 		return dz_ret(dz_block_4(SYS_pread64, fd, buf, len, off));
+	dz_cancel_point();
 	if (off < 0)
 		return dz_done(DZ_CALL_pread, -EINVAL, fd, buf, len, off);
 	if (dz_is_opath(fh))
 		return dz_done(DZ_CALL_pread, -EBADF, fd, buf, len, off);
-	return dz_done(DZ_CALL_pread,
-		       DZ_INSIDE(dz_engine_pread(dz_engine, fh, buf, len, (uint64_t)off)), fd, buf,
-		       len, off);
+	return dz_done(DZ_CALL_pread, dz_engine_pread(dz_engine, fh, buf, len, (uint64_t)off), fd,
+		       buf, len, off);
 }
 
 DZ_DOOR(ssize_t, __read_chk, int fd, void *buf, size_t len, size_t room)
@@ -78,11 +78,12 @@ static ssize_t read_vector(dz_fh fh, const struct iovec *iov, int n, off_t off)
 
 	if (r < 0)
 		return r;
+	dz_cancel_point();
 	if (off == -1)
-		return DZ_INSIDE(dz_engine_readv(dz_engine, fh, iov, n));
+		return dz_engine_readv(dz_engine, fh, iov, n);
 	if (off < 0)
 		return -EINVAL;
-	return DZ_INSIDE(dz_engine_preadv(dz_engine, fh, iov, n, (uint64_t)off));
+	return dz_engine_preadv(dz_engine, fh, iov, n, (uint64_t)off);
 }
 
 /*

@@ -64,8 +64,8 @@ static ssize_t stream_read(void *cookie, char *buf, size_t len)
 	/* The program may have put another file on the number. */
 	if (!fh)
 		return dz_ret(dz_sys_read(s->fd, buf, len));
-	return dz_done(DZ_CALL_read, DZ_INSIDE(dz_engine_read(dz_engine, fh, buf, len)), s->fd, buf,
-		       len);
+	dz_cancel_point();
+	return dz_done(DZ_CALL_read, dz_engine_read(dz_engine, fh, buf, len), s->fd, buf, len);
 }
 
 static int stream_seek(void *cookie, off64_t *off, int whence)
@@ -148,7 +148,7 @@ static int real_fd(const struct dz_path *p)
 
 	if (fd < 0)
 		return fd;
-	ret = DZ_INSIDE(dz_engine_real_fd(dz_engine, dz_fd_get(fd), true));
+	ret = dz_engine_real_fd(dz_engine, dz_fd_get(fd), true);
 	dz_fd_close(fd);
 	return ret;
 }
@@ -238,7 +238,7 @@ static int reopen_source(const struct dz_path *p, FILE *fp, const char *mode)
 		return -EROFS;
 	if (p)
 		return real_fd(p);
-	return DZ_INSIDE(dz_engine_real_fd(dz_engine, dz_fd_get(fp->_fileno), true));
+	return dz_engine_real_fd(dz_engine, dz_fd_get(fp->_fileno), true);
 }
 
 typedef FILE *freopen_fn(const char *, const char *, FILE *);

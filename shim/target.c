@@ -48,12 +48,12 @@ static int read_ours(const struct dz_path *p, struct front *f)
 		return r;
 	if (!S_ISREG(attr.mode))
 		return -EACCES;
-	r = DZ_INSIDE(dz_engine_open_file(dz_engine, p->mount, p->name, p->len, O_RDONLY, &f->fh));
+	r = dz_engine_open_file(dz_engine, p->mount, p->name, p->len, O_RDONLY, &f->fh);
 	if (r < 0)
 		return r;
 	f->is_ours = true;
 	f->mode = attr.mode;
-	f->len = DZ_INSIDE(dz_engine_pread(dz_engine, f->fh, f->text, sizeof(f->text), 0));
+	f->len = dz_engine_pread(dz_engine, f->fh, f->text, sizeof(f->text), 0);
 	if (f->len >= 0)
 		return 0;
 	dz_engine_close_file(dz_engine, f->fh);
@@ -181,7 +181,7 @@ static int set_program(struct dz_target *t, const struct front *f)
 {
 	if (f->len < 4 || memcmp(f->text, ELFMAG, SELFMAG) != 0)
 		return -ENOEXEC;
-	t->fd = DZ_INSIDE(dz_engine_real_fd(dz_engine, f->fh, true));
+	t->fd = dz_engine_real_fd(dz_engine, f->fh, true);
 	if (t->fd < 0)
 		return t->fd;
 	t->dir_fd = t->fd;

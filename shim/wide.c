@@ -15,7 +15,7 @@
 /* False when that is not possible: libc fails then too, for a stream of bytes. */
 static bool is_wide(FILE *fp)
 {
-	return !dz_stdio_is_ours(fp) || DZ_INSIDE(dz_stdio_widen(fp)) == 0;
+	return !dz_stdio_is_ours(fp) || dz_stdio_widen(fp) == 0;
 }
 
 DZ_DOOR(wint_t, fgetwc, FILE *fp)

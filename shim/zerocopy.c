@@ -52,8 +52,7 @@ static ssize_t copy_loop(struct copy *c, size_t len)
 
 	while (c->done < len) {
 		size_t want = dz_min_u64(len - c->done, c->buf_bytes), put = 0;
-		ssize_t got =
-			DZ_INSIDE(dz_engine_pread(dz_engine, c->from, c->buf, want, c->from_off));
+		ssize_t got = dz_engine_pread(dz_engine, c->from, c->buf, want, c->from_off);
 
 		for (n = got; got > 0 && put < (size_t)got; put += (size_t)n) {
 			n = copy_write(c, c->buf + put, (size_t)got - put);
@@ -228,10 +227,8 @@ DZ_DOOR(int, posix_fadvise, int fd, off_t off, off_t len, int advice)
 	if (off < 0 || len < 0 || advice < POSIX_FADV_NORMAL || advice > POSIX_FADV_NOREUSE)
 		return EINVAL;
 	dz_done(DZ_CALL_posix_fadvise,
-		(r = DZ_INSIDE(
-			 dz_engine_advise(dz_engine, fh, (uint64_t)off, (uint64_t)len, advice)),
-		 0),
-		fd, off, len, advice);
+		(r = dz_engine_advise(dz_engine, fh, (uint64_t)off, (uint64_t)len, advice), 0), fd,
+		off, len, advice);
 	return (int)-r;
 }
 
@@ -241,11 +238,11 @@ DZ_DOOR(ssize_t, readahead, int fd, off64_t off, size_t len)
 
 	if (!fh)
 		return dz_ret(dz_sys_3(SYS_readahead, fd, off, len));
-	return dz_done(DZ_CALL_readahead,
-		       off < 0 ? -EINVAL
-			       : DZ_INSIDE(dz_engine_advise(dz_engine, fh, (uint64_t)off, len,
-							    POSIX_FADV_WILLNEED)),
-		       fd, off, len);
+	return dz_done(
+		DZ_CALL_readahead,
+		off < 0 ? -EINVAL
+			: dz_engine_advise(dz_engine, fh, (uint64_t)off, len, POSIX_FADV_WILLNEED),
+		fd, off, len);
 }
 
 #include "shim/aliases.h"
