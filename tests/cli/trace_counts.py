@@ -129,6 +129,35 @@ def a_running_process_is_attached_to_and_let_go(trees):
         loop.wait()
 
 
+FAMILY = """
+import os, subprocess, sys
+name = sys.argv[1] + "/text/lines.txt"
+open(name).read(10)
+print("ready", flush=True)
+sys.stdin.readline()
+if os.fork() == 0: os.execv("/bin/cat", ["cat", name])
+os.wait()
+subprocess.run(["head", "-c", "5", name])
+os.execv("/usr/bin/wc", ["wc", "-l", name])
+"""
+
+
+@libblob.test
+def children_and_successors_of_an_attached_process_are_followed(trees):
+    out = os.path.join(trees.tmp, "family")
+    job = subprocess.Popen([libblob.dz(), "run", "--", "/usr/bin/python3", "-c", FAMILY, trees.mount],
+                           env=trees.env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert job.stdout.readline() == "ready\n"
+    tracer = subprocess.Popen([libblob.dz(), "trace", "-o", out, "-e", "trace=openat", "-p", str(job.pid)],
+                              env=trees.env)
+    time.sleep(0.5)
+    job.communicate("go\n", timeout=30)
+    assert tracer.wait(10) == 0
+    pids = re.findall(r'^(\d+) +openat\(AT_FDCWD, ".*/text/lines.txt"', open(out).read(), re.M)
+    # cat after a fork, head after a spawn, wc in the place of the process itself
+    assert len(pids) == 3 and len(set(pids)) == 3 and pids[2] == str(job.pid), (pids, job.pid)
+
+
 @libblob.test
 def a_tracer_that_was_killed_leaves_nothing_in_the_way(trees):
     loop = start_loop(trees)
