@@ -337,15 +337,17 @@ static void list_row(FILE *to, int row, const char *title, const char *class, do
 {
 	const double room = WIDTH - 150 - 96;
 	double y = row * ROW;
-	char cut[64];
 	size_t len = strlen(title);
+	const char *tail = title + (len > 20 ? len - 19 : 0);
 
-	/* The end of a path says more than its beginning. */
-	snprintf(cut, sizeof(cut), "%s%s", len > 20 ? "…" : "", title + (len > 20 ? len - 19 : 0));
+	/* The end of a path says more than its beginning; no character is cut in two. */
+	while (((unsigned char)*tail & 0xc0) == 0x80)
+		tail++;
 	fprintf(to, "<text x=\"0\" y=\"%.0f\"><title>", y + 17);
 	trial_text(to, title);
 	fputs("</title>", to);
-	trial_text(to, cut);
+	fputs(tail > title ? "…" : "", to);
+	trial_text(to, tail);
 	fputs("</text>\n", to);
 	bar(to, class, 150, y + 4, room * (most > 0 ? smaller(value / most, 1) : 0), 17);
 	fprintf(to, "<text x=\"%.1f\" y=\"%.0f\">%s</text>\n",

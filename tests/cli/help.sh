@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 # Each command answers --help within 80 columns, and what it offers stands in its
-# manual page, dz-NAME.1 or else dz.1; a wrong word is a usage error, 125.
+# manual page, dz-NAME.1 or else dz.1, and vice versa; a wrong word is a usage
+# error, 125.
 set -u
 dz=$DZ_BUILD/dz
 main=$DZ_TOP/tools/man/dz.1
@@ -9,6 +10,7 @@ ret=0
 fail() { echo "not so: $1"; ret=1; }
 
 "$dz" --help >/dev/null || fail 'dz --help ends with 0'
+every=$(for command in $("$dz" --list-commands); do "$dz" "$command" --help; done)
 for command in $("$dz" --list-commands); do
 	page=$DZ_TOP/tools/man/dz-$command.1
 	[ -f "$page" ] || page=$main
@@ -19,6 +21,12 @@ for command in $("$dz" --list-commands); do
 	for option in $(echo "$text" | grep -oE '^ +(-[a-z], )?--[a-z-]+' | grep -oE -- '--[a-z-]+'); do
 		[ "$option" = --help ] || sed 's|[\]||g' "$page" | grep -q -e "$option" ||
 			fail "dz $command $option stands in $page"
+	done
+	# And the other way round; a page may describe a second command along with its own.
+	options=$(sed -n '/^\.SH OPTIONS/,/^\.SH [^O]/p' "$page" | sed 's|[\]||g' |
+		grep -E '^\.(B|BI|BR) ' | grep -oE -- '--[a-z-]+' | sort -u)
+	for option in $options; do
+		echo "$every" | grep -q -e "$option" || fail "$option of $page stands in a --help"
 	done
 	[ "$command" = agent ] && continue
 	"$dz" "$command" --no-such-option >/dev/null 2>&1
