@@ -25,6 +25,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 
+#define ARRIVE_MS    5000
 #define FILE_SHARED  0x100u
 #define FILE_FREEING 3u /* beyond enum dz_file_state: private to this file */
 
@@ -315,6 +316,15 @@ static uint32_t file_number_by_inode(const struct dz_seg *seg, uint64_t ino)
 	return DZ_NONE;
 }
 
+/* After exec the new image holds it.  Others may be on their way yet, but not for long. */
+static void file_arrive(struct dz_ofile *f)
+{
+	uint64_t soon = dz_now_ms() + ARRIVE_MS;
+
+	if (atomic_load_explicit(&f->handover_ms, memory_order_relaxed) > soon)
+		atomic_store_explicit(&f->handover_ms, soon, memory_order_seq_cst);
+}
+
 int dz_file_resolve(struct dz_seg *seg, int fd, uint64_t *fh)
 {
 	struct dz_ofile *f;
@@ -349,6 +359,7 @@ int dz_file_resolve(struct dz_seg *seg, int fd, uint64_t *fh)
 	}
 	*fh = dz_fh_make(n, file_gen(ctl));
 	dz_file_share(seg, *fh, 0);
+	file_arrive(f);
 	/* It was not shared before: its only holder may have freed it just then. */
 	if (!dz_file_get(seg, *fh)) {
 		if (!was_held)

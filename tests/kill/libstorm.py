@@ -51,7 +51,7 @@ class Storm:
                     "DELTAZERO_MOUNT": f"{self.mount}={served.url}/data/set",
                     "AZURE_STORAGE_ACCOUNT": libblob.ACCOUNT, "AZURE_STORAGE_KEY": libblob.KEY,
                     "LD_PRELOAD": os.path.join(BUILD, "libdeltazero.so"), **settings}
-        self.readers = {}
+        self.readers, self.is_over = {}, False
         self.counts = dict.fromkeys(["kills", "stops", "agent kills", "agent stops"], 0)
         self.next_seed = seed * 1000
 
@@ -63,9 +63,13 @@ class Storm:
 
     def reader_failed(self, process):
         """Killed by us, or by an end that it chose itself."""
-        _, err = process.communicate()
+        err = process.stderr.read()
+        process.stderr.close()
         lines = [line for line in err.splitlines() if "deltazero" not in line or "error" in line]
-        assert process.returncode == -signal.SIGKILL, (process.returncode, lines[-20:])
+        if process.returncode != -signal.SIGKILL and not self.is_over:
+            self.is_over = True
+            print("#", self.check("dump").stdout.replace("\n", "\n# "))
+            raise AssertionError((process.returncode, lines[-20:]))
 
     def tend_readers(self):
         for pid, process in list(self.readers.items()):
@@ -125,8 +129,14 @@ class Storm:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             for process in self.readers.values():
+                process.wait()
                 self.reader_failed(process)
             self.readers = {}
+
+    def check(self, *args):
+        env = {k: v for k, v in self.env.items() if k != "LD_PRELOAD"}
+        return subprocess.run([CHECK, *args], env=env, stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, text=True, timeout=60, check=False)
 
     def survivors_go_on(self):
         """A new process, right after: every byte, in bounded time."""
@@ -134,9 +144,7 @@ class Storm:
                               stderr=subprocess.PIPE, text=True, timeout=100, check=False)
         assert done.returncode == 0, (done.returncode, done.stderr[-3000:])
         self.end()
-        env = {k: v for k, v in self.env.items() if k != "LD_PRELOAD"}
-        done = subprocess.run([CHECK], env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                              text=True, timeout=60, check=False)
+        done = self.check()
         assert done.returncode == 0, done.stdout[-3000:]
         print("#", done.stdout.strip().replace("\n", "\n# "))
 

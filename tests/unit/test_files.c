@@ -230,6 +230,22 @@ static void a_marker_is_resolved_after_exec(void **state)
 	close(handed_fd);
 }
 
+/* Otherwise a thousand execs a minute fill the table. */
+static void a_handover_ends_soon_after_the_new_image_has_come(void **state)
+{
+	struct seg_fixture *f = *state;
+	uint64_t fh = open_file(&f->seg, 815);
+	struct dz_ofile *of = dz_file_get(&f->seg, fh);
+
+	handed_fd = dz_file_marker(&f->seg, fh, false);
+	dz_file_share(&f->seg, fh, 60000);
+	assert_true(atomic_load(&of->handover_ms) > dz_now_ms() + 50000);
+	assert_int_equal(dz_file_resolve(&f->seg, handed_fd, &fh), 0);
+	assert_true(atomic_load(&of->handover_ms) < dz_now_ms() + 10000);
+	dz_file_drop(&f->seg, fh);
+	close(handed_fd);
+}
+
 static void a_marker_of_a_freed_file_stays_dead(void **state)
 {
 	struct seg_fixture *f = *state;
@@ -402,6 +418,7 @@ int main(void)
 		TEST(a_killed_last_holder_frees_it_too),
 		TEST(a_marker_is_a_descriptor_that_no_call_can_read),
 		TEST(a_marker_is_resolved_after_exec),
+		TEST(a_handover_ends_soon_after_the_new_image_has_come),
 		TEST(a_marker_of_a_freed_file_stays_dead),
 		TEST(other_descriptors_are_no_markers),
 		TEST(without_a_directory_markers_work_in_the_family),
