@@ -119,7 +119,7 @@ tests: all $(UNIT) $(PROGS) ## the programs that the tests run
 check: ## every test; ends with the line "N passed, N failed, N skipped"
 	@tests/deps.sh build check
 	@$(MAKE) tests
-	@DZ_BUILD=$(abspath $(B)) tests/run.sh unit lint shim cli apps azurite kill
+	@DZ_BUILD=$(abspath $(B)) tests/run.sh unit lint shim cli apps azurite kill model
 
 check-apps: ## real programs against a local copy of the same tree
 	@tests/deps.sh build check apps

@@ -13,5 +13,6 @@ soak: ## 10,000 random kills, and one at every instruction: KILLS, KILL_SECONDS,
 	@$(MAKE) tests
 	@KILLS=$${KILLS:-10000} KILL_SECONDS=$${KILL_SECONDS:-7200} KILL_STRIDE=$${KILL_STRIDE:-1} DZ_TIMEOUT=36000 \
 		TESTS=kill DZ_BUILD=$(abspath $(B)) tests/run.sh kill unit
+	@MODEL_FULL=1 DZ_TIMEOUT=36000 DZ_BUILD=$(abspath $(B)) tests/run.sh model
 
 -include $(addsuffix .d,$(KILL_PROGS))
