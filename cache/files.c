@@ -221,14 +221,17 @@ void dz_file_share(struct dz_seg *seg, uint64_t fh, uint64_t handover_ms)
 
 static int file_make_socket(struct dz_seg *seg, uint32_t n)
 {
-	char name[64];
-	int len = snprintf(name, sizeof(name), "files.%llx", (unsigned long long)seg->hdr->id);
-	long ret = dz_sys_3(SYS_mkdirat, seg->dir_fd, name, 0700);
+	char dir[64], name[80];
+	long ret;
 
-	if (ret < 0 && ret != -EEXIST)
-		return (int)ret;
-	snprintf(name + len, sizeof(name) - (size_t)len, "/%u", n);
+	snprintf(dir, sizeof(dir), "files.%llx", (unsigned long long)seg->hdr->id);
+	snprintf(name, sizeof(name), "%s/%u", dir, n);
 	ret = dz_sys_4(SYS_mknodat, seg->dir_fd, name, S_IFSOCK | 0600, 0);
+	if (ret == -ENOENT) {
+		ret = dz_sys_3(SYS_mkdirat, seg->dir_fd, dir, 0700);
+		if (ret == 0 || ret == -EEXIST)
+			ret = dz_sys_4(SYS_mknodat, seg->dir_fd, name, S_IFSOCK | 0600, 0);
+	}
 	return ret == -EEXIST ? 0 : (int)ret;
 }
 
@@ -255,9 +258,12 @@ static int file_open_marker(struct dz_seg *seg, uint32_t n, int flags)
 	if (seg->dir_fd < 0)
 		return file_anonymous_marker(flags);
 	snprintf(name, sizeof(name), "files.%llx/%u", (unsigned long long)seg->hdr->id, n);
-	fd = dz_sys_openat(seg->dir_fd, name, flags, 0);
-	if (fd != -ENOENT)
-		return fd;
+	/* Its inode is known once it has been made: a new one is not looked for first. */
+	if (atomic_load_explicit(&seg->files[n].marker_ino, memory_order_relaxed)) {
+		fd = dz_sys_openat(seg->dir_fd, name, flags, 0);
+		if (fd != -ENOENT)
+			return fd;
+	}
 	fd = file_make_socket(seg, n);
 	return fd < 0 ? fd : dz_sys_openat(seg->dir_fd, name, flags, 0);
 }
