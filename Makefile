@@ -178,11 +178,14 @@ demo: ## a PyTorch job that reads its dataset from Blob; URL=https://... for you
 	@$(MAKE) all
 	@DZ_BUILD=$(abspath $(B)) /usr/bin/python3 tests/demo/demo.py $(URL)
 
-.PHONY: bench bench-eviction
-bench: ## the first rows of the budget table: us, ext4, rclone mount; also in build/bench.txt
+.PHONY: bench bench-save bench-eviction
+bench: ## the budget table: us, ext4, fio, libcurl, rclone mount; also in build/bench.txt
 	@tests/deps.sh build bench
 	@$(MAKE) tests
 	@DZ_BUILD=$(abspath $(B)) tests/bench/bench.py
+
+bench-save: bench ## the same, kept in tests/bench/RESULTS.txt
+	cp $(B)/bench.txt tests/bench/RESULTS.txt
 
 bench-eviction: $(SIM) ## hit shares of the eviction policy beside LRU, S3-FIFO, the optimum...
 	@$(B)/tests/bench/evict_sim
