@@ -312,10 +312,11 @@ int dz_agent_main(int argc, char **argv)
 		fprintf(stderr, "dz agent: started by the library, not by hand\n");
 		return 1;
 	}
+	/* Before the working directory changes: paths in it may be relative to the program's. */
+	dz_config_read(&a.cfg, environ);
 	agent_be_nobodys_child();
 	a.n = (uint32_t)strtoul(argv[1], NULL, 10);
 	a.fifo = -1;
-	dz_config_read(&a.cfg, environ);
 	a.log = (struct dz_log){ .level = a.cfg.log_level,
 				 .path = a.cfg.log_path,
 				 .who = "deltazero-agent" };

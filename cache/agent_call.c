@@ -17,6 +17,7 @@
 #include <sys/stat.h>
 
 #define START_MS     5000
+#define AGAIN_MS     60000
 #define MAX_FAILURES 3
 
 bool dz_agent_is_alive(struct dz_engine *e, uint32_t agent)
@@ -85,7 +86,9 @@ static int agent_start(struct dz_engine *e, uint32_t agent)
 		return agent_give_up(e, -ESTALE);
 	if (until > now)
 		return 0; /* somebody is at it: wait */
-	if (atomic_load_explicit(&rec->failures, memory_order_relaxed) >= MAX_FAILURES)
+	/* What kept it from starting may have passed: one more try a minute. */
+	if (atomic_load_explicit(&rec->failures, memory_order_relaxed) >= MAX_FAILURES &&
+	    now < until + AGAIN_MS)
 		return agent_give_up(e, -ECHILD);
 	if (!atomic_compare_exchange_strong(&rec->starting_until_ms, &until, now + START_MS))
 		return 0;
@@ -93,7 +96,7 @@ static int agent_start(struct dz_engine *e, uint32_t agent)
 	atomic_fetch_add_explicit(&rec->failures, 1, memory_order_relaxed);
 	ret = dz_spawn_agent(e, agent);
 	if (ret < 0) {
-		atomic_store_explicit(&rec->starting_until_ms, 0, memory_order_release);
+		atomic_store_explicit(&rec->starting_until_ms, now, memory_order_release);
 		return agent_give_up(e, ret);
 	}
 	return 0;

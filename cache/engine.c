@@ -18,6 +18,7 @@
 #include <limits.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define PRIVATE_BYTES (64 * DZ_MIB)
@@ -294,6 +295,12 @@ int dz_engine_open_file(struct dz_engine *e, uint32_t mount, const char *name, s
 
 	if (ret < 0)
 		return ret;
+	if (S_ISREG(attr.mode) && !attr.etag[0]) {
+		dz_error(&e->log,
+			 "open %.*s: Blob gives no ETag: its versions cannot be told apart",
+			 (int)len, name);
+		return -EIO;
+	}
 	n = dz_file_alloc(&e->seg);
 	if (n == DZ_NONE)
 		return -ENFILE;
@@ -386,12 +393,21 @@ static int engine_readable(struct dz_engine *e, dz_fh fh, struct dz_ofile **f)
 	return ((*f)->mode & S_IFMT) == S_IFDIR ? -EISDIR : 0;
 }
 
+/*
+ * Another thread may close the last descriptor while this one reads; by the time
+ * it waits for Blob the description can be another file's.
+ */
+static ssize_t engine_still(struct dz_engine *e, dz_fh fh, ssize_t got)
+{
+	return dz_file_get(&e->seg, fh) ? got : -EBADF;
+}
+
 ssize_t dz_engine_pread(struct dz_engine *e, dz_fh fh, void *buf, size_t len, uint64_t off)
 {
 	struct dz_ofile *f;
 	int ret = engine_readable(e, fh, &f);
 
-	return ret < 0 ? ret : dz_read_at(e, f, buf, len, off);
+	return ret < 0 ? ret : engine_still(e, fh, dz_read_at(e, f, buf, len, off));
 }
 
 /*
@@ -429,8 +445,9 @@ ssize_t dz_engine_read(struct dz_engine *e, dz_fh fh, void *buf, size_t len)
 	pos = engine_take_range(f, len, &n);
 	if (!n)
 		return 0;
-	got = dz_read_at(e, f, buf, n, pos);
-	engine_give_back(f, pos + n, pos + (got > 0 ? (uint64_t)got : 0));
+	got = engine_still(e, fh, dz_read_at(e, f, buf, n, pos));
+	if (got != -EBADF)
+		engine_give_back(f, pos + n, pos + (got > 0 ? (uint64_t)got : 0));
 	return got;
 }
 
@@ -475,7 +492,7 @@ ssize_t dz_engine_preadv(struct dz_engine *e, dz_fh fh, const struct iovec *iov,
 
 	if (ret < 0 || len < 0)
 		return ret < 0 ? ret : len;
-	return engine_read_iov(e, f, iov, n, (size_t)len, off);
+	return engine_still(e, fh, engine_read_iov(e, f, iov, n, (size_t)len, off));
 }
 
 ssize_t dz_engine_readv(struct dz_engine *e, dz_fh fh, const struct iovec *iov, int n)
@@ -489,8 +506,9 @@ ssize_t dz_engine_readv(struct dz_engine *e, dz_fh fh, const struct iovec *iov, 
 	if (ret < 0 || len < 0)
 		return ret < 0 ? ret : len;
 	pos = engine_take_range(f, (size_t)len, &take);
-	got = engine_read_iov(e, f, iov, n, take, pos);
-	engine_give_back(f, pos + take, pos + (got > 0 ? (uint64_t)got : 0));
+	got = engine_still(e, fh, engine_read_iov(e, f, iov, n, take, pos));
+	if (got != -EBADF)
+		engine_give_back(f, pos + take, pos + (got > 0 ? (uint64_t)got : 0));
 	return got;
 }
 

@@ -194,7 +194,12 @@ static void ahead_run_dir(struct dz_fetcher *f, struct ahead_dir *d)
 
 void dz_fetch_ahead_run(struct dz_fetcher *f)
 {
-	if (!f->ahead || f->ahead->in_flight >= IN_FLIGHT || !ahead_fits(f))
+	if (!f->ahead)
+		return;
+	/* What another fetcher took from us has not been counted off. */
+	if (!f->n_jobs)
+		f->ahead->in_flight = 0;
+	if (f->ahead->in_flight >= IN_FLIGHT || !ahead_fits(f))
 		return;
 	for (int i = 0; i < DIRS; i++) {
 		if (f->ahead->dirs[i].rec_id)
