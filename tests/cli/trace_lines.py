@@ -50,10 +50,14 @@ def normal(lines, root):
     return text[first:last + 1]
 
 
+def needs_strace():
+    if not shutil.which("strace"):
+        raise libblob.Skip("no strace")
+
+
 @libblob.test
 def lines_are_those_of_strace(trees):
-    if not shutil.which("strace"):
-        return
+    needs_strace()
     theirs = normal(strace(trees), trees.local)
     ours = normal(trace(trees, "-s", "32"), trees.mount)
     assert len(ours) > 50
@@ -63,6 +67,7 @@ def lines_are_those_of_strace(trees):
 
 @libblob.test
 def results_stand_in_the_same_column(trees):
+    needs_strace()
     line = next(l for l in trace(trees) if "close(3)" in l)
     theirs = next(l for l in strace(trees) if "close(3)" in l)
     assert line.index("= ") == theirs.index("= "), (line, theirs)
