@@ -195,6 +195,17 @@ def upload(url, env):
                    ["".join(part + "/" for part in parts[n + 1:])], env=env, check=True)
 
 
+def trial(url, train, env):
+    """What a team would run to decide; the page stays."""
+    report = os.path.join(WORK, "trial.html")
+    command = [DZ, "trial", "-m", f"{MOUNT}={url}", "--cache-dir", WORK, "--report", report, "--", *train]
+    print(f"\n4. Is it helping?  The job, three times\n  $ {' '.join(command).replace(TOP + '/', '')}", flush=True)
+    # Directories of its own: the caches of a trial are empty when it begins.
+    own = {k: v for k, v in env.items() if k not in ("DELTAZERO_SHM_DIR", "DELTAZERO_CACHE_DIR")}
+    subprocess.run(command, env=own, check=True, stdin=subprocess.DEVNULL)
+    print(f"  the same with pictures: {os.path.relpath(report, TOP)}", flush=True)
+
+
 def demo(url, env):
     subprocess.run([PYTHON, os.path.join(HERE, "prepare.py"), os.path.join(WORK, "blobs", "data")],
                    check=True)
@@ -220,7 +231,9 @@ def demo(url, env):
         warm = cold[1:] + again
         print("\nimages/s:  " + ",  ".join([f"cold {cold[0]:.0f}", f"warm {min(warm):.0f} to {max(warm):.0f}",
                                             f"without the cache {min(without):.0f} to {max(without):.0f}"]))
-        return check(first, second, server)
+        good = check(first, second, server)
+        trial(url, train, env)
+        return good
     finally:
         if server:
             server.close()
