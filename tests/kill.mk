@@ -15,4 +15,17 @@ soak: ## 10,000 random kills, and one at every instruction: KILLS, KILL_SECONDS,
 		TESTS=kill DZ_BUILD=$(abspath $(B)) tests/run.sh kill unit
 	@MODEL_FULL=1 DZ_TIMEOUT=36000 DZ_BUILD=$(abspath $(B)) tests/run.sh model
 
+# libFuzzer wants clang, and objects of its own.
+FUZZERS = $(patsubst tests/fuzz/%.c,build/fuzz/tests/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
+FUZZ_SAN = -fsanitize=address,undefined -fno-sanitize-recover=undefined
+fuzz: ## libFuzzer on what comes from outside, FUZZ_SECONDS=60 each
+	@tests/deps.sh build check
+	@$(MAKE) B=build/fuzz CC=clang CFLAGS='-O1 -g' SAN='$(FUZZ_SAN) -fsanitize=fuzzer-no-link' $(FUZZERS)
+	@DZ_BUILD=$(abspath build/fuzz) DZ_TIMEOUT=$$((120 + 20 * $${FUZZ_SECONDS:-60})) tests/run.sh fuzz
+
+build/fuzz/tests/fuzz/%: tests/fuzz/%.c build/fuzz/tests/libparts.a
+	@mkdir -p $(@D)
+	$(call say,CC,$<)clang -std=gnu11 -I. -D_GNU_SOURCE -O1 -g -pthread $(FUZZ_SAN) -fsanitize=fuzzer \
+		-o $@ $< build/fuzz/tests/libparts.a $(URING) $(FETCH_LIBS)
+
 -include $(addsuffix .d,$(KILL_PROGS))
