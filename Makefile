@@ -113,7 +113,7 @@ $(B)/tests/%: tests/%.cpp
 	$(call say,CXX,$<)$(CXX) -O2 -g -Wall -Wextra -pthread -MMD -MP -o $@ $<
 
 .PHONY: tests
-tests: all $(UNIT) $(PROGS) ## the programs that the tests run
+tests: all $(UNIT) $(PROGS) $(SIM) ## the programs that the tests run
 
 .PHONY: check check-apps
 check: ## every test; ends with the line "N passed, N failed, N skipped"
@@ -187,8 +187,8 @@ bench: ## the budget table: us, ext4, fio, libcurl, rclone mount; also in build/
 bench-save: bench ## the same, kept in tests/bench/RESULTS.txt
 	cp $(B)/bench.txt tests/bench/RESULTS.txt
 
-bench-eviction: $(SIM) ## hit shares of the eviction policy beside LRU, S3-FIFO, the optimum...
-	@$(B)/tests/bench/evict_sim
+bench-eviction: $(SIM) ## hit shares of the eviction policy beside LRU, S3-FIFO, the optimum; RECORDING=FILE: of a job
+	@$(B)/tests/bench/evict_sim $(RECORDING)
 
 .PHONY: deps
 deps: ## install what building, testing and the demo need (apt); says what it does first

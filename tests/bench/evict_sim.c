@@ -9,11 +9,16 @@
  *   Zipf		S3-FIFO less one point
  *   lock-step		LRU, while the lag is shorter than the window
  *   data set switch	0.9 of the optimum, from the second epoch on
+ *
+ * With a file that `dz record` wrote as its argument, the job's own blocks instead,
+ * at several sizes of the cache, from the first access on; a second argument is the
+ * size of a block in bytes.
  */
 #include "cache/evict.h"
 #include "cache/index.h"
 #include "cache/slabs.h"
 #include "tests/bench/sim_policies.h"
+#include "tests/bench/sim_record.h"
 #include "tests/unit/fake_seg.h"
 
 #include <math.h>
@@ -440,12 +445,51 @@ static void print_head(void)
 	printf("   ours is\n");
 }
 
-int main(void)
+/* ---- a recorded job ---- */
+
+static int recorded(const char *file, uint64_t block_bytes)
+{
+	static const double cs[] = { .1, .25, .5, .75, .9, 1 };
+	struct sim_record r;
+	bool ok = sim_record_read(&r, file, block_bytes);
+
+	if (ok) {
+		printf("%s: %" PRIu64 " reads are %u accesses of %u blocks of %" PRIu64 " KiB\n",
+		       file, r.n_calls, r.t.n, r.t.n_ids, block_bytes >> 10);
+		print_head();
+	}
+	for (size_t i = 0; ok && i < DZ_ARRAY_LEN(cs); i++) {
+		char name[40];
+
+		r.t.capacity = (uint32_t)dz_max_u64((uint64_t)ceil(cs[i] * r.t.n_ids), 1);
+		snprintf(name, sizeof(name), "%u blocks, c=%.2f", r.t.capacity, cs[i]);
+		row(name, &r.t, NO_GOAL);
+	}
+	sim_record_free(&r);
+	return ok ? 0 : 2;
+}
+
+static uint64_t block_bytes_of(const char *text)
+{
+	char *end;
+	unsigned long n = strtoul(text, &end, 10);
+
+	return *end ? 0 : n;
+}
+
+int main(int argc, char **argv)
 {
 	static const double cs[] = { .1, .35, .5, .65, .8, .9 };
 	static const double alphas[] = { .7, 1, 1.2 }, sizes[] = { .01, .05, .1 };
+	uint64_t block_bytes = argc > 2 ? block_bytes_of(argv[2]) : DZ_BLOCK_BYTES;
 	int missed = 0;
 
+	if (argc > 3 || !block_bytes) {
+		fprintf(stderr, "usage: evict_sim [RECORDING [BYTES-OF-A-BLOCK]]\n");
+		return 2;
+	}
+	if (argc > 1)
+		return recorded(argv[1], block_bytes);
 	print_head();
 	for (size_t i = 0; i < DZ_ARRAY_LEN(cs); i++)
 		missed += shuffled(cs[i]);

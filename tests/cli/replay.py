@@ -103,5 +103,64 @@ def what_is_no_recording_is_refused(trees):
     assert dz(trees, "replay", path + ".none", "/tmp").returncode == 125
 
 
+EPOCHS = """
+import os, random, sys
+files = [os.open(f"{sys.argv[1]}/many/{i}", os.O_RDONLY) for i in range(50)]
+large = os.open(sys.argv[1] + "/data/large.bin", os.O_RDONLY)
+rnd = random.Random(7)
+for epoch in range(6):
+    rnd.shuffle(files)
+    for f in files: os.pread(f, 100, 0)
+    for off in range(0, 1 << 20, 4096): os.pread(large, 4096, off)
+"""
+BLOCK = 65536
+
+
+def accesses_of(path):
+    """The blocks that a recording reads, by the format's own description."""
+    last, out = {}, []
+    for line in open(path):
+        word = line.split()
+        if word[0].isdigit() and word[2] in "rm" and int(word[5]):
+            first, end = int(word[4]) // BLOCK, (int(word[4]) + int(word[5]) - 1) // BLOCK
+            for block in range(first, end + 1):
+                if last.get(word[0]) != (word[3], block):
+                    out.append((word[3], block))
+                last[word[0]] = (word[3], block)
+    return out
+
+
+def lru_share(accesses, capacity):
+    there, hits = {}, 0
+    for block in accesses:
+        hits += block in there
+        there.pop(block, None)
+        there[block] = True
+        if len(there) > capacity:
+            del there[next(iter(there))]
+    return 100 * hits / len(accesses)
+
+
+@libblob.test
+def the_eviction_bench_reads_a_recording(trees):
+    sim, path = os.path.join(os.environ["DZ_BUILD"], "tests", "bench", "evict_sim"), trees.tmp + "/epochs.rec"
+    done = dz(trees, "record", "-o", path, "/usr/bin/python3", "-c", EPOCHS, trees.mount)
+    assert done.returncode == 0 and done.stderr == "", done
+    accesses = accesses_of(path)
+    assert len(accesses) == 6 * (50 + 16) and len(set(accesses)) == 50 + 16, (len(accesses), len(set(accesses)))
+    done = subprocess.run([sim, path, str(BLOCK)], stdout=subprocess.PIPE, text=True, timeout=60, check=True)
+    assert f"are {len(accesses)} accesses of {len(set(accesses))} blocks" in done.stdout, done.stdout
+    names = next(line.split() for line in done.stdout.splitlines() if line.split()[:2] == ["OPT", "LRU"])[:-2]
+    rows = [line.replace(",", " ").split() for line in done.stdout.splitlines() if " blocks, c=" in line]
+    assert len(rows) == 6 and names[-1] == "ours", done.stdout
+    for row in rows:
+        share = dict(zip(names, map(float, row[3:])))
+        assert len(share) == 8 and max(share.values()) == share["OPT"], row
+        assert abs(share["LRU"] - lru_share(accesses, int(row[0]))) < 0.06, (row, lru_share(accesses, int(row[0])))
+    assert share["OPT"] == share["LRU"] == round(100 * 5 / 6, 1), share
+    bad = subprocess.run([sim, os.environ["DZ_TOP"] + "/LICENSE"], stderr=subprocess.PIPE, text=True)
+    assert bad.returncode == 2 and "line 1: not of a recording" in bad.stderr, bad
+
+
 with libshim.trees() as both:
     libblob.run_tests(libblob.tests_of(sys.modules[__name__]), both)
