@@ -50,8 +50,8 @@ static const char help[] =
 	"                       last line\n"
 	"  -y                   paths of descriptors\n"
 	"  -s N                 show N bytes of what was read (none)\n"
-	"      --format FORMAT  lines, chrome (JSON that Perfetto opens) or record (for\n"
-	"                       dz replay)\n"
+	"      --format FORMAT  lines, chrome (JSON that Perfetto opens), dftracer (for\n"
+	"                       its tools) or record (for dz replay)\n"
 	"  -m, --mount LOCAL=URL, --cache-dir DIR, --shm-dir DIR, --dram-size N,\n"
 	"      --disk-size N    as for dz run\n"
 	"      --help           this text\n"
@@ -66,9 +66,10 @@ struct trace {
 	struct trace_record *record;
 	FILE *to;
 	const char *output;
-	bool counts, only_counts, follows, is_chrome, is_record, is_pipe;
-	bool has_event;	  /* something was printed */
-	uint64_t dropped; /* that was told */
+	bool counts, only_counts, follows, is_pipe;
+	bool is_chrome, is_dftracer, is_record; /* instead of lines */
+	bool has_event;				/* something was printed */
+	uint64_t dropped;			/* that was told */
 	uint32_t pids[64];
 	uint32_t n_pids;
 	uint32_t waits; /* of pids that have not touched a mount yet: bits */
@@ -179,13 +180,19 @@ static int set_content(struct trace *t, const char *text)
 	return 0;
 }
 
+static bool has_lines(const struct trace *t)
+{
+	return !t->is_chrome && !t->is_dftracer && !t->is_record;
+}
+
 static int set_format(struct trace *t, const char *format)
 {
 	t->is_chrome = strcmp(format, "chrome") == 0;
+	t->is_dftracer = strcmp(format, "dftracer") == 0;
 	t->is_record = strcmp(format, "record") == 0;
-	if (t->is_chrome || t->is_record || strcmp(format, "lines") == 0)
+	if (!has_lines(t) || strcmp(format, "lines") == 0)
 		return 0;
-	return dz_usage("trace", "--format %s: lines, chrome or record", format);
+	return dz_usage("trace", "--format %s: lines, chrome, dftracer or record", format);
 }
 
 static void set_flag(struct trace *t, int opt)
@@ -292,7 +299,7 @@ static int open_output(struct trace *t)
 {
 	t->to = stderr;
 	if (!t->output) {
-		if (t->is_chrome || t->is_record)
+		if (!has_lines(t))
 			t->to = stdout;
 		return 0;
 	}
@@ -347,6 +354,8 @@ static void take_event(struct trace *t, struct trace_event *ev)
 		trace_record_event(t->record, ev);
 	else if (t->is_chrome)
 		trace_chrome_event(t->to, ev, !t->has_event);
+	else if (t->is_dftracer)
+		trace_dftracer_event(t->to, ev, !t->has_event);
 	else
 		trace_line(t->to, &t->style, ev);
 	t->has_event = true;
@@ -364,7 +373,7 @@ static void take_all(struct trace *t, bool is_end)
 	if (t->events.n && !is_end)
 		fflush(t->to);
 	t->events.n = 0;
-	if (dropped > t->dropped && !t->is_chrome && !t->is_record && !t->only_counts)
+	if (dropped > t->dropped && has_lines(t) && !t->only_counts)
 		fprintf(t->to, "--- %llu calls not shown: the ring was full ---\n",
 			(unsigned long long)(dropped - t->dropped));
 	t->dropped = dropped;
@@ -498,7 +507,7 @@ static uint32_t wanted(const struct trace *t)
 		want |= DZ_TRACE_COUNTS;
 	if (!is_simple || !t->only_counts)
 		want |= DZ_TRACE_LINES;
-	if (t->style.with_paths || t->filter.n_paths || t->is_chrome || t->is_record)
+	if (t->style.with_paths || t->filter.n_paths || !has_lines(t))
 		want |= DZ_TRACE_PATHS;
 	return want | t->style.content << 16;
 }
@@ -507,7 +516,7 @@ static int finish(struct trace *t)
 {
 	int ret;
 
-	if (t->is_chrome)
+	if (t->is_chrome || t->is_dftracer)
 		trace_chrome_end(t->to);
 	if (t->counts)
 		trace_sum_print(t->to, &sums, &t->session, &t->filter);
@@ -548,7 +557,7 @@ int cmd_trace(int argc, char **argv)
 		trace_close(&t.session);
 		return ret;
 	}
-	if (t.is_chrome)
+	if (t.is_chrome || t.is_dftracer)
 		trace_chrome_begin(t.to);
 	if (t.is_record)
 		t.record = trace_record_new(t.to, &cfg);

@@ -10,7 +10,7 @@
  *     trace_line     a call as strace would show it
  *     trace_filter   which calls are wanted
  *     trace_sum      the table of -c
- *     trace_chrome   the JSON that Perfetto opens
+ *     trace_chrome   the JSON that Perfetto and DFTracer's tools open
  *     trace_record   what dz replay reads
  */
 #ifndef DZ_TOOLS_TRACE_H
@@ -184,6 +184,7 @@ void trace_sum_print(FILE *to, const struct trace_sum *sum, const struct trace_s
 
 void trace_chrome_begin(FILE *to);
 void trace_chrome_event(FILE *to, const struct trace_event *ev, bool is_first);
+void trace_dftracer_event(FILE *to, const struct trace_event *ev, bool is_first);
 void trace_chrome_end(FILE *to);
 
 #endif

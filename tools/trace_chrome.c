@@ -1,14 +1,21 @@
 // SPDX-License-Identifier: MIT
 /*
- * Chrome's trace format, as Perfetto and the tools of DFTracer read it: an array
- * of complete events ("ph": "X"), times in microseconds.  The array may lack its
- * end: a trace that was cut off opens as well.
+ * Chrome's trace format, as Perfetto reads it: an array of complete events
+ * ("ph": "X"), times in microseconds.  The array may lack its end: a trace that
+ * was cut off opens as well.
+ *
+ * DFTracer's is the same but for this: one event a line, without commas between
+ * them (its tools parse lines, and Perfetto does not miss the commas), whole
+ * microseconds, and files and the host as hashes, told by metadata ("ph": "M").
  */
 #include "tools/trace.h"
 
 #include <inttypes.h>
+#include <unistd.h>
 
 #include "tools/totals.h"
+
+#define PATHS_TOLD 65536u
 
 void trace_chrome_begin(FILE *to)
 {
@@ -29,6 +36,23 @@ static const char *path_of(const struct trace_event *ev)
 			return ev->strings[i];
 	}
 	return NULL;
+}
+
+static uint64_t hash_of(const char *text)
+{
+	uint64_t hash = 14695981039346656037ull;
+
+	for (; *text; text++)
+		hash = (hash ^ (unsigned char)*text) * 1099511628211ull;
+	return hash;
+}
+
+static uint64_t host_hash(char name[65])
+{
+	name[64] = '\0';
+	if (gethostname(name, 64) < 0)
+		name[0] = '\0';
+	return hash_of(name);
 }
 
 static void put_args(FILE *to, const struct trace_event *ev)
@@ -54,18 +78,64 @@ static void put_args(FILE *to, const struct trace_event *ev)
 			ev->net_us, ev->disk_us);
 }
 
-void trace_chrome_event(FILE *to, const struct trace_event *ev, bool is_first)
+static void put_head(FILE *to, const struct trace_event *ev, const char *name, const char *cat,
+		     char ph)
 {
 	static uint64_t id;
 
-	fprintf(to, "%s{\"id\": %" PRIu64 ", \"name\": \"%s\", \"cat\": \"POSIX\", \"ph\": \"X\"",
-		is_first ? "" : ",\n", id++, trace_call_info(ev->call)->symbol);
+	fprintf(to, "{\"id\": %" PRIu64 ", \"name\": \"%s\", \"cat\": \"%s\", \"ph\": \"%c\"", id++,
+		name, cat, ph);
 	fprintf(to, ", \"pid\": %u, \"tid\": %u", ev->pid, ev->tid);
+}
+
+void trace_chrome_event(FILE *to, const struct trace_event *ev, bool is_first)
+{
+	fputs(is_first ? "" : ",\n", to);
+	put_head(to, ev, trace_call_info(ev->call)->symbol, "POSIX", 'X');
 	put_us(to, "ts", ev->start_ns);
 	put_us(to, "dur", ev->ns);
 	fputs(", \"args\": {", to);
 	put_args(to, ev);
 	fputs("}}", to);
+}
+
+static void put_hash(FILE *to, const struct trace_event *ev, const char *kind, const char *text,
+		     uint64_t hash)
+{
+	put_head(to, ev, kind, "dftracer", 'M');
+	fputs(", \"args\": {\"name\": ", to);
+	dz_json_string(to, text);
+	fprintf(to, ", \"value\": \"%016" PRIx64 "\"}}\n", hash);
+}
+
+/* Told again is no harm: the tools take the first. */
+static bool is_told(uint64_t hash)
+{
+	static uint64_t told[PATHS_TOLD];
+	bool was = told[hash % PATHS_TOLD] == hash;
+
+	told[hash % PATHS_TOLD] = hash;
+	return was;
+}
+
+void trace_dftracer_event(FILE *to, const struct trace_event *ev, bool is_first)
+{
+	const char *path = path_of(ev);
+	uint64_t hash = path ? hash_of(path) : 0, host;
+	char name[65];
+
+	host = host_hash(name);
+	if (is_first)
+		put_hash(to, ev, "HH", name, host);
+	if (path && !is_told(hash))
+		put_hash(to, ev, "FH", path, hash);
+	put_head(to, ev, trace_call_info(ev->call)->symbol, "POSIX", 'X');
+	fprintf(to, ", \"ts\": %" PRIu64 ", \"dur\": %" PRIu64, ev->start_ns / 1000, ev->ns / 1000);
+	fprintf(to, ", \"args\": {\"hhash\": \"%016" PRIx64 "\", ", host);
+	if (path)
+		fprintf(to, "\"fhash\": \"%016" PRIx64 "\", ", hash);
+	put_args(to, ev);
+	fputs("}}\n", to);
 }
 
 void trace_chrome_end(FILE *to)

@@ -142,15 +142,48 @@ def a_pipe_gets_the_lines(trees):
     assert int(open(out).read()) == sum("openat(" in l for l in trace(trees))
 
 
+def assert_complete_event(e):
+    """What the importers of Perfetto and of DFTracer's analyzer look for, of the types that they want."""
+    assert {"name", "cat", "ph", "ts", "dur", "pid", "tid", "args"} <= set(e), e
+    assert e["ph"] == "X" and e["cat"] == "POSIX" and isinstance(e["name"], str) and e["name"], e
+    assert e["ts"] > 1e15 and e["dur"] >= 0 and e["pid"] > 0 and e["tid"] > 0, e
+    assert isinstance(e["args"], dict) and isinstance(e["args"]["ret"], int), e
+
+
+@libblob.test
+def dftracer_gets_a_line_of_json_for_each_event(trees):
+    out = os.path.join(trees.tmp, "trace.pfw")
+    subprocess.run([libblob.dz(), "trace", "--format", "dftracer", "-o", out, TRACED, "lines", trees.mount],
+                   env=trees.env, check=True)
+    # Its analyzer parses by itself every line that is not empty and begins with no bracket.
+    lines = [line for line in open(out, encoding="ascii") if line[0] not in "[]\n"]
+    assert open(out).readline() == "[\n"
+    every = [json.loads(line) for line in lines]
+    events = [e for e in every if e["ph"] == "X"]
+    assert len(events) == len(trace(trees)) and {e["ph"] for e in every} == {"X", "M"}
+    hashes = {e["args"]["value"]: e["args"]["name"] for e in every if e["name"] == "FH" and e["ph"] == "M"}
+    hosts = [e["args"]["value"] for e in every if e["name"] == "HH" and e["ph"] == "M"]
+    assert len(hosts) == 1 and all(0 <= int(h, 16) < 1 << 64 for h in [*hosts, *hashes])
+    for e in events:
+        assert_complete_event(e)
+        assert isinstance(e["ts"], int) and isinstance(e["dur"], int) and e["args"]["hhash"] == hosts[0], e
+        assert hashes.get(e["args"].get("fhash")) == e["args"].get("fname"), e
+    assert trees.mount + "/text/lines.txt" in hashes.values()
+    # Perfetto skips commas and white space between the events alike.
+    assert json.loads("[" + ",".join(lines) + "]") == every
+
+
 @libblob.test
 def chrome_events_are_json_that_says_where_and_how_long(trees):
     out = os.path.join(trees.tmp, "json")
     subprocess.run([libblob.dz(), "trace", "--format", "chrome", "-o", out, TRACED, "lines", trees.mount],
                    env=trees.env, check=True)
+    # An array, which Perfetto takes as {"traceEvents": array}.
     events = json.load(open(out))
-    assert len(events) == len(trace(trees))
+    assert isinstance(events, list) and len(events) == len(trace(trees))
     for e in events:
-        assert e["ph"] == "X" and e["dur"] >= 0 and e["ts"] > 1e15 and e["pid"] and e["tid"], e
+        assert_complete_event(e)
+    assert [e["id"] for e in events] == list(range(len(events)))
     read = next(e for e in events if e["name"] == "read" and e["args"]["ret"] == 100)
     assert read["args"]["fname"].endswith("/text/lines.txt") and read["args"]["tier"] == "dram", read
 
