@@ -31,8 +31,10 @@ def loader(wrap, root, env):
     return side.run_program(wrap([sys.executable, LOADER, f"{root}/small", "4", "2"]), env)["loader"]
 
 
-PROGRAMS = (("fio randread 4 KiB, psync", fio("4k"), "reads/s"), ("fio randread 128 KiB, psync", fio("128k"), "reads/s"),
-            ("tar of 500 files of 110 KB", tar, "MiB/s"), ("ImageFolder loader, 2 workers, 4 epochs", loader, "files/s"))
+PROGRAMS = (("fio randread 4 KiB, psync", fio("4k"), "reads/s"),
+            ("fio randread 128 KiB, psync", fio("128k"), "reads/s"),
+            ("tar of 500 files of 110 KB", tar, "MiB/s"),
+            ("ImageFolder loader, 2 workers, 4 epochs", loader, "files/s"))
 
 
 def rows(systems, env, runs):
