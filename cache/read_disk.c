@@ -21,8 +21,6 @@
 #include <errno.h>
 #include <string.h>
 
-#define WHOLE_FACTOR 4u /* see disk_can_afford() */
-
 struct unit {
 	uint32_t slot;
 	uint64_t ctl;
@@ -235,30 +233,25 @@ static ssize_t disk_parts(struct run *r)
 }
 
 /*
- * A block that DRAM would take is read whole: for a few bytes of it that costs as
- * much as many small reads.  So every small read saves up for it, and those of
- * blocks that are read often come to it soonest.
+ * Worth reading whole?  Unchecked ones are; others if DRAM has room, or would make
+ * some.  For a few bytes of a block that costs as much as many small reads, so these
+ * save up for it: in all, no more bytes than were asked for.
  */
-static bool disk_can_afford(struct dz_bounce *b, size_t len)
-{
-	b->saved += dz_min_u64(len, DZ_BLOCK_BYTES) * WHOLE_FACTOR;
-	if (b->saved < DZ_BLOCK_BYTES)
-		return false;
-	b->saved = 0;
-	return true;
-}
-
-/* Worth reading whole: unchecked, or DRAM has room, or would make some. */
 static bool disk_wants_whole(struct dz_engine *e, const struct dz_ofile *f, struct dz_bounce *b,
 			     uint64_t blk, uint32_t slot, size_t len)
 {
 	uint64_t used = atomic_load_explicit(&e->seg.hdr->dram_used, memory_order_relaxed);
+	uint64_t price = dz_min_u64(DZ_BLOCK_BYTES, f->size - blk * DZ_BLOCK_BYTES);
 
 	if (dz_disk_is_unverified(e->disk, slot))
 		return true;
-	if (!dz_evict_admits(&e->seg, DZ_TIER_DRAM, run_key(f, blk), f->group))
+	if (used + DZ_BLOCK_BYTES <= e->seg.dram_bytes)
+		return dz_evict_admits(&e->seg, DZ_TIER_DRAM, run_key(f, blk), f->group);
+	b->saved = dz_min_u64(b->saved + len, DZ_BLOCK_BYTES);
+	if (b->saved < price || !dz_evict_admits(&e->seg, DZ_TIER_DRAM, run_key(f, blk), f->group))
 		return false;
-	return used + DZ_BLOCK_BYTES <= e->seg.dram_bytes || disk_can_afford(b, len);
+	b->saved -= price;
+	return true;
 }
 
 ssize_t dz_read_disk(struct dz_engine *e, struct dz_ofile *f, uint64_t blk, uint32_t off,
