@@ -34,6 +34,8 @@ static const char help[] =
 	"\n"
 	"  -c                   no lines: count calls, errors, tiers, bytes and times\n"
 	"  -C                   both\n"
+	"  -S ORDER             of the table: time (as it is), calls, errors, bytes,\n"
+	"                       avg-time, max-time, name, none\n"
 	"  -e trace=SET         only these calls: read,pread64,%file,%desc,%memory,!close\n"
 	"  -e status=SET        successful, failed\n"
 	"  -e tier=SET          dram, disk, peer, blob\n"
@@ -61,6 +63,7 @@ static const char help[] =
 struct trace {
 	struct trace_filter filter;
 	struct trace_style style;
+	enum trace_order order;
 	struct trace_session session;
 	struct trace_events events;
 	struct trace_record *record;
@@ -241,6 +244,10 @@ static int set_option(struct trace *t, int opt)
 		return add_pids(t, optarg);
 	case 's':
 		return set_content(t, optarg);
+	case 'S':
+		return trace_order_named(optarg, &t->order)
+			       ? 0
+			       : dz_usage("trace", "-S %s: no such order", optarg);
 	case 'o':
 		t->output = optarg;
 		return 0;
@@ -278,7 +285,7 @@ static int parse(struct trace *t, int argc, char **argv)
 	int opt, ret = 0;
 
 	while (ret == 0 &&
-	       (opt = getopt_long(argc, argv, "+cCe:P:zZfp:o:Ttrys:m:h", options, NULL)) != -1) {
+	       (opt = getopt_long(argc, argv, "+cCS:e:P:zZfp:o:Ttrys:m:h", options, NULL)) != -1) {
 		if (opt == 'h') {
 			puts(help);
 			exit(dz_flushed("trace"));
@@ -519,7 +526,7 @@ static int finish(struct trace *t)
 	if (t->is_chrome || t->is_dftracer)
 		trace_chrome_end(t->to);
 	if (t->counts)
-		trace_sum_print(t->to, &sums, &t->session, &t->filter);
+		trace_sum_print(t->to, &sums, &t->session, &t->filter, t->order);
 	if (t->dropped)
 		fprintf(stderr, "dz trace: %llu calls were not seen: the rings were full\n",
 			(unsigned long long)t->dropped);

@@ -177,8 +177,21 @@ void trace_sum_event(struct trace_sum *sum, const struct trace_event *ev);
 /* The tables of threads that are gone (`all`: of every thread) are added and freed. */
 void trace_sum_tables(struct trace_sum *sum, const struct trace_session *s, bool all);
 void trace_sum_missed(struct trace_sum *sum, const struct trace_session *s);
+
+enum trace_order {
+	TRACE_BY_TIME,
+	TRACE_BY_CALLS,
+	TRACE_BY_ERRORS,
+	TRACE_BY_BYTES,
+	TRACE_BY_AVERAGE,
+	TRACE_BY_MAX,
+	TRACE_BY_NAME,
+	TRACE_UNSORTED
+};
+/* An argument of -S; false: there is no such order. */
+bool trace_order_named(const char *name, enum trace_order *order);
 void trace_sum_print(FILE *to, const struct trace_sum *sum, const struct trace_session *s,
-		     const struct trace_filter *f);
+		     const struct trace_filter *f, enum trace_order order);
 
 /* ---- JSON ---- */
 

@@ -228,11 +228,33 @@ static void put_result(FILE *to, const struct trace_event *ev, const struct trac
 	}
 }
 
-/* " <0.031204 blob: 1 GET, queue 0.000310, net 0.030120>" */
+/* What a call waited for; the rest of its time is that of copying and looking up. */
+static void put_split(FILE *to, const struct trace_event *ev, const char *colon)
+{
+	uint64_t waited_us = (uint64_t)ev->queue_us + ev->net_us + ev->disk_us;
+	uint64_t us = ev->ns / 1000;
+	const struct {
+		const char *name;
+		uint64_t us;
+	} parts[] = { { "queue", ev->queue_us },
+		      { "net", ev->net_us },
+		      { "disk", ev->disk_us },
+		      { "copy", waited_us && us > waited_us ? us - waited_us : 0 } };
+
+	for (size_t i = 0; i < DZ_ARRAY_LEN(parts); i++) {
+		if (!parts[i].us)
+			continue;
+		fprintf(to, "%s%s %" PRIu64 ".%06u", colon, parts[i].name, parts[i].us / 1000000,
+			(unsigned int)(parts[i].us % 1000000));
+		colon = ", ";
+	}
+}
+
+/* " <0.031204 blob: 1 GET, queue 0.000310, net 0.030120, copy 0.000774>" */
 static void put_tier(FILE *to, const struct trace_event *ev, const struct trace_style *style)
 {
 	const char *tier = trace_tier(ev);
-	const char *colon = ": ";
+	bool has_gets = ev->tier && ev->gets;
 
 	if (!style->takes && !tier)
 		return;
@@ -241,22 +263,9 @@ static void put_tier(FILE *to, const struct trace_event *ev, const struct trace_
 		fprintf(to, "%" PRIu64 ".%06u%s", ev->ns / 1000000000,
 			(unsigned int)(ev->ns / 1000 % 1000000), tier ? " " : "");
 	fputs(tier ? tier : "", to);
-	if (ev->tier && ev->gets) {
-		fprintf(to, "%s%u GET%s", colon, ev->gets, ev->gets == 255 ? "+" : "");
-		colon = ", ";
-	}
-	const struct {
-		const char *name;
-		uint32_t us;
-	} parts[] = { { "queue", ev->queue_us }, { "net", ev->net_us }, { "disk", ev->disk_us } };
-
-	for (size_t i = 0; i < DZ_ARRAY_LEN(parts); i++) {
-		if (!parts[i].us)
-			continue;
-		fprintf(to, "%s%s %u.%06u", colon, parts[i].name, parts[i].us / 1000000,
-			parts[i].us % 1000000);
-		colon = ", ";
-	}
+	if (has_gets)
+		fprintf(to, ": %u GET%s", ev->gets, ev->gets == 255 ? "+" : "");
+	put_split(to, ev, has_gets ? ", " : ": ");
 	putc('>', to);
 }
 

@@ -200,13 +200,61 @@ static uint32_t collect(struct line *lines, const struct trace_sum *sum,
 	return n;
 }
 
-static int by_time(const void *a, const void *b)
+/* What a line is sorted by; more is first. */
+static uint64_t weight(const struct line *l, enum trace_order order)
 {
-	const struct line *x = a, *y = b;
+	switch (order) {
+	case TRACE_BY_CALLS:
+		return l->calls;
+	case TRACE_BY_ERRORS:
+		return l->r.errors;
+	case TRACE_BY_BYTES:
+		return l->r.bytes;
+	case TRACE_BY_AVERAGE:
+		return l->calls ? l->ns / l->calls : 0;
+	case TRACE_BY_MAX:
+		return l->r.max_ns;
+	case TRACE_BY_NAME:
+		return 0;
+	default:
+		return l->ns;
+	}
+}
 
-	if (x->ns != y->ns)
-		return x->ns > y->ns ? -1 : 1;
-	return strcmp(x->name, y->name);
+static int compare(const void *a, const void *b, void *order)
+{
+	uint64_t x = weight(a, *(enum trace_order *)order),
+		 y = weight(b, *(enum trace_order *)order);
+
+	if (x != y)
+		return x > y ? -1 : 1;
+	return strcmp(((const struct line *)a)->name, ((const struct line *)b)->name);
+}
+
+bool trace_order_named(const char *name, enum trace_order *order)
+{
+	static const struct {
+		const char *name;
+		enum trace_order order;
+	} orders[] = {
+		{ "time", TRACE_BY_TIME },	  { "time-total", TRACE_BY_TIME },
+		{ "total-time", TRACE_BY_TIME },  { "calls", TRACE_BY_CALLS },
+		{ "count", TRACE_BY_CALLS },	  { "errors", TRACE_BY_ERRORS },
+		{ "error", TRACE_BY_ERRORS },	  { "bytes", TRACE_BY_BYTES },
+		{ "avg-time", TRACE_BY_AVERAGE }, { "time-avg", TRACE_BY_AVERAGE },
+		{ "max-time", TRACE_BY_MAX },	  { "time-max", TRACE_BY_MAX },
+		{ "longest", TRACE_BY_MAX },	  { "name", TRACE_BY_NAME },
+		{ "syscall", TRACE_BY_NAME },	  { "none", TRACE_UNSORTED },
+		{ "nothing", TRACE_UNSORTED },
+	};
+
+	for (size_t i = 0; i < DZ_ARRAY_LEN(orders); i++) {
+		if (strcmp(orders[i].name, name) == 0) {
+			*order = orders[i].order;
+			return true;
+		}
+	}
+	return false;
 }
 
 /* No call in the first `share` of them took longer, to the bucket. */
@@ -275,7 +323,7 @@ static void print_rule(FILE *to)
 }
 
 void trace_sum_print(FILE *to, const struct trace_sum *sum, const struct trace_session *s,
-		     const struct trace_filter *f)
+		     const struct trace_filter *f, enum trace_order order)
 {
 	struct line *lines = calloc(DZ_STAT_CALLS, sizeof(*lines));
 	struct line total = { .name = "total", .is_data = true, .is_name = true };
@@ -285,7 +333,8 @@ void trace_sum_print(FILE *to, const struct trace_sum *sum, const struct trace_s
 	if (!lines)
 		abort();
 	n = collect(lines, sum, f);
-	qsort(lines, n, sizeof(*lines), by_time);
+	if (order != TRACE_UNSORTED)
+		qsort_r(lines, n, sizeof(*lines), compare, &order);
 	fputs("% time     seconds  usecs/call     calls    errors     dram     disk     peer     "
 	      "blob"
 	      "         bytes     p50     p99   p99.9     max syscall\n",
