@@ -25,6 +25,7 @@ import rows_apps
 import rows_cold
 import rows_disk
 import rows_memory
+import rows_trace
 import side
 from side import BUILD, WORK, fill, run_program, sas
 
@@ -168,7 +169,7 @@ def table(results, copies, runs, mib, rclone_note):
         yield f"\nwithout rclone: {rclone_note}"
 
 
-GROUPS = ("warm", "memory", "apps", "disk", "cold")
+GROUPS = ("warm", "memory", "trace", "apps", "disk", "cold")
 
 
 def more(args, node, systems):
@@ -183,6 +184,9 @@ def more(args, node, systems):
         print("measuring mappings, readers, and what the library costs", flush=True)
         yield "Warm, and what the library costs a program", rows_memory.rows(
             wraps, node.env, node.spec("bench"), DATA, args.runs)
+    if "trace" in args.only:
+        print("measuring what dz trace costs", flush=True)
+        yield "dz trace", rows_trace.rows(node.spec("bench"), node.env, args.runs)
     if "apps" in args.only:
         print("measuring programs", flush=True)
         yield "Programs, warm", rows_apps.rows(wraps, node.env, args.short)
