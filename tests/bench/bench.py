@@ -198,7 +198,13 @@ def more(args, node, systems):
         yield "Cold", rows_cold.rows(args.short)
 
 
+def load():
+    with open("/proc/loadavg") as f:
+        return float(f.read().split()[0])
+
+
 def bench(args, node):
+    before = load()
     rclone = Rclone(f"{node.url}/bench")
     lines = []
     try:
@@ -215,6 +221,7 @@ def bench(args, node):
     finally:
         rclone.close()
     lines += ["", f"The rows after the first table: medians of {args.short} or {args.runs} alternating runs.",
+              f"Load average of the machine before: {before}; the ratios of a busy one say little.",
               "Shuffled epochs and Zipf against the optimum: make bench-eviction."]
     print("\n" + "\n".join(lines))
     with open(os.path.join(BUILD, "bench.txt"), "w") as f:
