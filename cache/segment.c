@@ -459,34 +459,49 @@ static int seg_mkdirs(const char *path)
 	return 0;
 }
 
-/* The cache's directory below `base`, ours alone (0700, our uid). */
+static int seg_dir_name(char *dir, size_t room, const char *base)
+{
+	int n = snprintf(dir, room, "%s/deltazero.%u.%d", base, (unsigned int)geteuid(),
+			 DZ_LAYOUT_MAJOR);
+
+	return n < 0 || (size_t)n >= room ? -ENAMETOOLONG : 0;
+}
+
+/* The cache's directory below `base`, ours alone (0700, our uid); -ENOENT. */
 static int seg_open_dir(struct dz_seg *seg, const char *base)
 {
 	struct stat st;
-	int ret, n = snprintf(seg->dir, sizeof(seg->dir), "%s/deltazero.%u.%d", base,
-			      (unsigned int)geteuid(), DZ_LAYOUT_MAJOR);
+	int ret = seg_dir_name(seg->dir, sizeof(seg->dir), base);
 
-	if (n < 0 || (size_t)n >= sizeof(seg->dir))
-		return -ENAMETOOLONG;
-	ret = dz_sys_open(seg->dir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
-	if (ret == -ENOENT) {
-		ret = seg_mkdirs(seg->dir);
-		if (ret < 0)
-			return ret;
+	if (ret == 0)
 		ret = dz_sys_open(seg->dir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
-	}
 	if (ret < 0)
 		return ret;
 	seg->dir_fd = seg_high_fd(ret);
 	ret = dz_sys_fstat(seg->dir_fd, &st);
 	if (ret == 0 && (st.st_uid != geteuid() || (st.st_mode & 077)))
 		ret = -EPERM;
+	return ret;
+}
+
+/* The same, made when it is not there, and the file of the members' locks in it. */
+static int seg_make_dir(struct dz_seg *seg, const char *base)
+{
+	struct stat st;
+	int ret = seg_open_dir(seg, base);
+
+	if (ret == -ENOENT) {
+		ret = seg_mkdirs(seg->dir);
+		if (ret == 0)
+			ret = seg_open_dir(seg, base);
+	}
 	if (ret == 0)
 		ret = seg->lock_fd = seg_open_high(seg->dir_fd, "members", O_RDWR | O_CREAT);
 	if (ret >= 0)
 		ret = dz_sys_fstat(seg->lock_fd, &st);
-	seg->lock_ino = st.st_ino;
-	return ret < 0 ? ret : 0;
+	if (ret == 0)
+		seg->lock_ino = st.st_ino;
+	return ret;
 }
 
 static int seg_lock_create(const struct dz_seg *seg)
@@ -536,7 +551,7 @@ static int seg_open_at(struct dz_seg *seg, const char *base, const struct dz_con
 	int ret, lock;
 
 	seg->dir_fd = seg->lock_fd = seg->dram_fd = -1;
-	ret = seg_open_dir(seg, base);
+	ret = seg_make_dir(seg, base);
 	if (ret == 0)
 		ret = seg_attach(seg, O_RDWR);
 	if (ret != -ENOENT)
@@ -599,28 +614,18 @@ int dz_seg_open(struct dz_seg *seg, const struct dz_config *cfg, const struct dz
 
 int dz_seg_open_read_only(struct dz_seg *seg, const struct dz_config *cfg, const struct dz_log *log)
 {
-	struct stat st;
-	int ret, n;
+	int ret;
 
 	memset(seg, 0, sizeof(*seg));
 	seg->member = DZ_NONE;
 	seg->log = log;
 	seg->dir_fd = seg->lock_fd = seg->dram_fd = -1;
-	n = snprintf(seg->dir, sizeof(seg->dir), "%s/deltazero.%u.%d", cfg->shm_dir,
-		     (unsigned int)geteuid(), DZ_LAYOUT_MAJOR);
-	if (n < 0 || (size_t)n >= sizeof(seg->dir))
-		return -ENAMETOOLONG;
-	ret = dz_sys_open(seg->dir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
-	if (ret < 0)
-		return ret;
-	seg->dir_fd = seg_high_fd(ret);
-	ret = dz_sys_fstat(seg->dir_fd, &st);
-	if (ret == 0 && (st.st_uid != geteuid() || (st.st_mode & 077)))
-		ret = -EPERM;
+	ret = seg_open_dir(seg, cfg->shm_dir);
 	if (ret == 0)
 		ret = seg_attach(seg, O_RDONLY);
 	/* Nothing is opened below it later on. */
-	dz_sys_close(seg->dir_fd);
+	if (seg->dir_fd >= 0)
+		dz_sys_close(seg->dir_fd);
 	seg->dir_fd = -1;
 	if (ret < 0)
 		seg_close_fds(seg);
@@ -767,11 +772,10 @@ static int seg_purge_at(const char *base)
 	static const char *const names[] = { "meta", "dram", "meta.new", "dram.new" };
 	struct dz_seg seg = { .dir_fd = -1, .lock_fd = -1, .dram_fd = -1 };
 	char dir[DZ_PATH_MAX];
-	int fd, n = snprintf(dir, sizeof(dir), "%s/deltazero.%u.%d", base, (unsigned int)geteuid(),
-			     DZ_LAYOUT_MAJOR);
+	int fd = seg_dir_name(dir, sizeof(dir), base);
 
-	if (n < 0 || (size_t)n >= sizeof(dir))
-		return -ENAMETOOLONG;
+	if (fd < 0)
+		return fd;
 	fd = dz_sys_open(dir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
 	if (fd < 0)
 		return fd == -ENOENT ? 0 : fd;
