@@ -1,13 +1,26 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# Each command answers --help within 80 columns, and what it offers stands in its
-# manual page, dz-NAME.1 or else dz.1, and vice versa; a wrong word is a usage
-# error, 125.
+# Each command answers --help within 80 columns, and what it offers, short and long,
+# stands in its manual page, dz-NAME.1 or else its section of dz.1, and vice versa;
+# a wrong word is a usage error, 125.
 set -u
 dz=$DZ_BUILD/dz
 main=$DZ_TOP/tools/man/dz.1
 ret=0
 fail() { echo "not so: $1"; ret=1; }
+# The options in the first column of a --help, short and long.
+offered() { sed -n 's/^ \{1,\}\(-.*\)/\1/p' | sed 's/  .*//' | options_in; }
+options_in() { grep -oE -- '(^|[ ,"])--?[a-zA-Z][a-zA-Z-]*' | tr -d ' ,"' | sort -u; }
+# What a page or a section says, and the lines that introduce its options.
+said()
+{
+	if [ "$page" = "$main" ]; then
+		sed -n "/^\.SS dz $command\$/,/^\.S[SH] /p" "$page"
+	else
+		cat "$page"
+	fi | sed 's|[\]f[BIRP]||g; s|[\]||g'
+}
+introduced() { said | sed -n '/^\.S[HS] \(OPTIONS\|dz \)/,/^\.SH [^O]/p' | grep -E '^\.(B|BI|BR) ' | sed 's/^\.[BIR]* //'; }
 
 "$dz" --help >/dev/null || fail 'dz --help ends with 0'
 every=$(for command in $("$dz" --list-commands); do "$dz" "$command" --help; done)
@@ -18,15 +31,14 @@ for command in $("$dz" --list-commands); do
 	[ "$("$dz" help "$command")" = "$text" ] || fail "dz help $command says the same"
 	echo "$text" | awk 'length($0) > 80 { exit 1 }' || fail "dz $command --help fits 80 columns"
 	grep -q "^\.SS dz $command\$" "$main" || fail "dz $command has a section in dz.1"
-	for option in $(echo "$text" | grep -oE '^ +(-[a-z], )?--[a-z-]+' | grep -oE -- '--[a-z-]+'); do
-		[ "$option" = --help ] || sed 's|[\]||g' "$page" | grep -q -e "$option" ||
-			fail "dz $command $option stands in $page"
+	for option in $(echo "$text" | offered); do
+		said | grep -qE -e "(^|[^a-z-])$option([^a-z-]|\$)" ||
+			[ "$option" = --help ] || fail "dz $command $option stands in $page"
 	done
 	# And the other way round; a page may describe a second command along with its own.
-	options=$(sed -n '/^\.SH OPTIONS/,/^\.SH [^O]/p' "$page" | sed 's|[\]||g' |
-		grep -E '^\.(B|BI|BR) ' | grep -oE -- '--[a-z-]+' | sort -u)
-	for option in $options; do
-		echo "$every" | grep -q -e "$option" || fail "$option of $page stands in a --help"
+	for option in $(introduced | options_in); do
+		echo "$every" | grep -qE -e "(^|[^a-z-])$option([^a-z-]|\$)" ||
+			fail "$option of $page stands in a --help"
 	done
 	[ "$command" = agent ] && continue
 	"$dz" "$command" --no-such-option >/dev/null 2>&1

@@ -19,8 +19,10 @@ _dz()
 	done
 	if [[ $cur == -* ]]; then
 		local options
+		# What stands in the first column of its --help.
 		options=$(dz "${COMP_WORDS[1]}" --help 2>/dev/null |
-			grep -oE '^ +(-[a-z], )?--[a-z-]+' | grep -oE -- '--[a-z-]+')
+			sed -n 's/^ \{1,\}\(-.*\)/\1/p' | sed 's/  .*//' |
+			grep -oE -- '(^|[ ,])--?[a-zA-Z][a-zA-Z-]*' | tr -d ' ,')
 		mapfile -t COMPREPLY < <(compgen -W "$options" -- "$cur")
 	else
 		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
