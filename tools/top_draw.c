@@ -109,17 +109,48 @@ static void draw_head(struct page *p, const struct top_sample *s)
 	    s->all.origin_retries, rate(n->errors, s), s->all.bypass);
 }
 
-static void draw_process(struct page *p, const struct top_sample *s, const struct top_process *x)
+static void draw_process(struct page *p, const struct top_sample *s, const struct top_process *x,
+			 uint32_t depth)
 {
 	char calls[16], bytes[DZ_HUMAN_BYTES];
 	double share[DZ_TIERS];
 
 	shares(&x->now, share);
-	put(p, "%7u %8s %10s/s %6.1f %6.1f %6.1f %6.1f %6.1f %6.0f %5u %s%s", x->pid,
+	put(p, "%7u %8s %10s/s %6.1f %6.1f %6.1f %6.1f %6.1f %6.0f %5u %*s%s%s", x->pid,
 	    count(rate(x->now.calls, s), calls), dz_human((uint64_t)rate(x->now.bytes, s), bytes),
 	    share[DZ_TIER_DRAM], share[DZ_TIER_DISK], share[DZ_TIER_PEER], share[DZ_TIER_BLOB],
-	    wait_percent(&x->now, s), rate(x->now.errors, s), x->open_files, x->comm,
+	    wait_percent(&x->now, s), rate(x->now.errors, s), x->open_files,
+	    (int)(depth ? 2 * depth + 1 : 0), depth ? "\\_ " : "", x->comm,
 	    x->is_agent ? " (agent)" : "");
+}
+
+/* Its number is that of a parent only as long as that is the older one. */
+static bool is_child(const struct top_process *x, const struct top_process *of)
+{
+	return x->parent == of->pid && x->pid != of->pid && of->since_ms <= x->since_ms;
+}
+
+static bool has_parent(const struct top_sample *s, const struct top_process *x)
+{
+	for (uint32_t i = 0; i < s->n_processes; i++) {
+		if (is_child(x, &s->processes[i]))
+			return true;
+	}
+	return false;
+}
+
+/* Those of one parent in their order, each with its own below it; `keep` rows stay free. */
+static void draw_family(struct page *p, const struct top_sample *s, const struct top_process *of,
+			uint32_t depth, uint32_t keep)
+{
+	for (uint32_t i = 0; i < s->n_processes && p->rows > keep; i++) {
+		const struct top_process *x = &s->processes[i];
+
+		if (of ? !is_child(x, of) : has_parent(s, x))
+			continue;
+		draw_process(p, s, x, depth);
+		draw_family(p, s, x, depth + 1, keep);
+	}
 }
 
 static void draw_file(struct page *p, const struct top_file *f)
@@ -145,8 +176,7 @@ void top_draw(FILE *to, const struct top_sample *s, uint32_t rows, uint32_t colu
 	    top_order_names[order]);
 	/* At least a third of the screen is the files'. */
 	for_files = rows ? (uint32_t)dz_min_u64(s->n_files, rows / 3) + 2 : 0;
-	for (uint32_t i = 0; i < s->n_processes && p.rows > for_files; i++)
-		draw_process(&p, s, &s->processes[i]);
+	draw_family(&p, s, NULL, 0, for_files);
 	if (!s->n_files || p.rows < 3)
 		return;
 	put(&p, "%s", "");

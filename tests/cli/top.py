@@ -74,6 +74,43 @@ def what_it_shows_is_what_stat_counts(trees):
         assert line["files"][0]["name"] == "data/large.bin", line["files"]
 
 
+WORKERS = """
+import os, time
+f = os.open("%s/text/lines.txt", os.O_RDONLY)
+for _ in range(2):
+    if os.fork() == 0: break
+else: print("ready", flush=True)
+while True:
+    os.pread(f, 10, 0)
+    time.sleep(0.01)
+"""
+
+
+@libblob.test
+def workers_appear_under_their_parent(trees):
+    job = subprocess.Popen([libblob.dz(), "run", "--", "/usr/bin/python3", "-c", WORKERS % trees.mount],
+                           env=trees.env, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        assert job.stdout.readline() == "ready\n"
+        with Reader(trees) as other:
+            libblob.eventually(lambda: len(parents(trees)) == 4)
+            of = parents(trees)
+            workers = {pid for pid, parent in of.items() if parent == job.pid}
+            assert len(workers) == 2 and of[job.pid] == 0 and of[other] == 0, (of, job.pid)
+            text = top(trees, "-b", "-n", "1", "-d", "0.2").stdout
+            rows = re.findall(r"^ +(\d+) .* \d+ +(\\_ )?python3$", text, re.M)
+            place = rows.index((str(job.pid), ""))
+            assert {int(pid) for pid, mark in rows[place + 1:place + 3] if mark} == workers, text
+    finally:
+        os.killpg(job.pid, 9)
+        job.wait()
+
+
+def parents(trees):
+    line = json.loads(top(trees, "--json", "-n", "1", "-d", "0.1").stdout)
+    return {p["pid"]: p["parent"] for p in line["processes"] if p["comm"] == "python3"}
+
+
 @libblob.test
 def orders_and_mistakes(trees):
     with Reader(trees):
