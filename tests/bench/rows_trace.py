@@ -9,18 +9,21 @@ import rows_apps
 import side
 
 UNTRACED = os.path.join(side.WORK, "untraced")
-CALLS = (("pread-ns", "pread 4 KiB", 1), ("read-ns", "read 64 B", 1), ("fstat-ns", "fstat", 1), ("stat-ns", "stat", 1),
-         ("open-close-ns", "open + close", 2))
+CALLS = (("pread-ns", "pread 4 KiB", 1), ("read-ns", "read 64 B", 1), ("fstat-ns", "fstat", 1),
+         ("stat-ns", "stat", 1), ("open-close-ns", "open + close", 2))
 
 
 def counted(spec, env, runs):
     fio = rows_apps.fio("4k")
     plain = [side.DZ, "run", "-m", spec, "--"]
     traced = [side.DZ, "trace", "-c", "-o", os.devnull, "-m", spec, "--"]
-    rates = lambda: tuple(fio(lambda argv: prefix + argv, side.AT, env) for prefix in (plain, traced))
+
+    def rates():
+        return tuple(fio(lambda argv: prefix + argv, side.AT, env) for prefix in (plain, traced))
+
     rates()
-    return side.compare("fio randread 4 KiB, under dz trace -c", "without dz trace", [rates() for _ in range(runs)],
-                        0.97, "reads/s")
+    return side.compare("fio randread 4 KiB, under dz trace -c", "without dz trace",
+                        [rates() for _ in range(runs)], 0.97, "reads/s")
 
 
 def build():
@@ -31,8 +34,8 @@ def build():
             os.symlink(os.path.join(side.BUILD, name), os.path.join(UNTRACED, name))
     lib = os.path.join(UNTRACED, "libdeltazero.so")
     flags = f"-O2 -g -w -include {side.TOP}/tests/bench/untraced.h"
-    subprocess.run(["make", "-s", "-C", side.TOP, f"-j{os.cpu_count()}", f"B={UNTRACED}", f"CFLAGS={flags}", lib],
-                   stdout=subprocess.DEVNULL, check=True)
+    subprocess.run(["make", "-s", "-C", side.TOP, f"-j{os.cpu_count()}", f"B={UNTRACED}",
+                    f"CFLAGS={flags}", lib], stdout=subprocess.DEVNULL, check=True)
     return lib
 
 
@@ -49,8 +52,8 @@ def unlooked(spec, env, runs):
     rows = []
     for name, title, calls in CALLS:
         without, ours = (statistics.median(took[has_trace][name]) for has_trace in (False, True))
-        rows.append(side.Row(f"{title}, dz trace off", "built without it: ns; ns more", without, ours, ours - without,
-                             5 * calls, "ns", True))
+        rows.append(side.Row(f"{title}, dz trace off", "built without it: ns; ns more", without,
+                             ours, ours - without, 5 * calls, "ns", True))
     return rows
 
 

@@ -43,10 +43,13 @@ is 'behind -- nothing of ours is offered' "$(offers dz run -m /m=u -- --re)" ' '
 for command in "${commands[@]}"; do
 	mistaken=''
 	for option in $(offers dz "$command" -); do
-		dz "$command" --help | grep -qE -e "^ +(-.*[ ,])?$option([ ,=]|\$)" || mistaken="$mistaken $option"
+		dz "$command" --help | grep -qE -e "^ +(-.*[ ,])?$option([ ,=]|\$)" ||
+			mistaken="$mistaken $option"
 	done
-	for option in $(dz "$command" --help | grep -oE '^ +(-[a-zA-Z], )?--[a-z-]+' | grep -oE -- '-.*' | tr -d ,); do
-		offers dz "$command" - | grep -q -e "$option " || mistaken="$mistaken not:$option"
+	offered=" $(offers dz "$command" -)"
+	for option in $(dz "$command" --help | grep -oE '^ +(-[a-zA-Z], )?--[a-z-]+' |
+		grep -oE -- '-.*' | tr -d ,); do
+		[ "${offered#* "$option" }" != "$offered" ] || mistaken="$mistaken not:$option"
 	done
 	is "options of dz $command" "$mistaken" ''
 done

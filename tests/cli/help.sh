@@ -20,7 +20,11 @@ said()
 		cat "$page"
 	fi | sed 's|[\]f[BIRP]||g; s|[\]||g'
 }
-introduced() { said | sed -n '/^\.S[HS] \(OPTIONS\|dz \)/,/^\.SH [^O]/p' | grep -E '^\.(B|BI|BR) ' | sed 's/^\.[BIR]* //'; }
+introduced()
+{
+	said | sed -n '/^\.S[HS] \(OPTIONS\|dz \)/,/^\.SH [^O]/p' |
+		grep -E '^\.(B|BI|BR) ' | sed 's/^\.[BIR]* //'
+}
 
 "$dz" --help >/dev/null || fail 'dz --help ends with 0'
 every=$(for command in $("$dz" --list-commands); do "$dz" "$command" --help; done)

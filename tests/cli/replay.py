@@ -143,22 +143,27 @@ def lru_share(accesses, capacity):
 
 @libblob.test
 def the_eviction_bench_reads_a_recording(trees):
-    sim, path = os.path.join(os.environ["DZ_BUILD"], "tests", "bench", "evict_sim"), trees.tmp + "/epochs.rec"
+    sim = os.path.join(os.environ["DZ_BUILD"], "tests", "bench", "evict_sim")
+    path = trees.tmp + "/epochs.rec"
     done = dz(trees, "record", "-o", path, "/usr/bin/python3", "-c", EPOCHS, trees.mount)
     assert done.returncode == 0 and done.stderr == "", done
     accesses = accesses_of(path)
-    assert len(accesses) == 6 * (50 + 16) and len(set(accesses)) == 50 + 16, (len(accesses), len(set(accesses)))
-    done = subprocess.run([sim, path, str(BLOCK)], stdout=subprocess.PIPE, text=True, timeout=60, check=True)
+    assert len(accesses) == 6 * (50 + 16) and len(set(accesses)) == 50 + 16, accesses
+    done = subprocess.run([sim, path, str(BLOCK)], stdout=subprocess.PIPE, text=True, timeout=60,
+                          check=True)
     assert f"are {len(accesses)} accesses of {len(set(accesses))} blocks" in done.stdout, done.stdout
-    names = next(line.split() for line in done.stdout.splitlines() if line.split()[:2] == ["OPT", "LRU"])[:-2]
-    rows = [line.replace(",", " ").split() for line in done.stdout.splitlines() if " blocks, c=" in line]
+    lines = done.stdout.splitlines()
+    names = next(line.split() for line in lines if line.split()[:2] == ["OPT", "LRU"])[:-2]
+    rows = [line.replace(",", " ").split() for line in lines if " blocks, c=" in line]
     assert len(rows) == 6 and names[-1] == "ours", done.stdout
     for row in rows:
         share = dict(zip(names, map(float, row[3:])))
         assert len(share) == 8 and max(share.values()) == share["OPT"], row
-        assert abs(share["LRU"] - lru_share(accesses, int(row[0]))) < 0.06, (row, lru_share(accesses, int(row[0])))
+        lru = lru_share(accesses, int(row[0]))
+        assert abs(share["LRU"] - lru) < 0.06, (row, lru)
     assert share["OPT"] == share["LRU"] == round(100 * 5 / 6, 1), share
-    bad = subprocess.run([sim, os.environ["DZ_TOP"] + "/LICENSE"], stderr=subprocess.PIPE, text=True)
+    bad = subprocess.run([sim, os.environ["DZ_TOP"] + "/LICENSE"], stderr=subprocess.PIPE,
+                         text=True)
     assert bad.returncode == 2 and "line 1: not of a recording" in bad.stderr, bad
 
 

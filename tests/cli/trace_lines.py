@@ -145,7 +145,7 @@ def a_pipe_gets_the_lines(trees):
 
 
 def assert_complete_event(e):
-    """What the importers of Perfetto and of DFTracer's analyzer look for, of the types that they want."""
+    """What the importers of Perfetto and of DFTracer's analyzer look for, and as what."""
     assert {"name", "cat", "ph", "ts", "dur", "pid", "tid", "args"} <= set(e), e
     assert e["ph"] == "X" and e["cat"] == "POSIX" and isinstance(e["name"], str) and e["name"], e
     assert e["ts"] > 1e15 and e["dur"] >= 0 and e["pid"] > 0 and e["tid"] > 0, e
@@ -155,20 +155,22 @@ def assert_complete_event(e):
 @libblob.test
 def dftracer_gets_a_line_of_json_for_each_event(trees):
     out = os.path.join(trees.tmp, "trace.pfw")
-    subprocess.run([libblob.dz(), "trace", "--format", "dftracer", "-o", out, TRACED, "lines", trees.mount],
-                   env=trees.env, check=True)
+    subprocess.run([libblob.dz(), "trace", "--format", "dftracer", "-o", out, TRACED, "lines",
+                    trees.mount], env=trees.env, check=True)
     # Its analyzer parses by itself every line that is not empty and begins with no bracket.
     lines = [line for line in open(out, encoding="ascii") if line[0] not in "[]\n"]
     assert open(out).readline() == "[\n"
     every = [json.loads(line) for line in lines]
     events = [e for e in every if e["ph"] == "X"]
     assert len(events) == len(trace(trees)) and {e["ph"] for e in every} == {"X", "M"}
-    hashes = {e["args"]["value"]: e["args"]["name"] for e in every if e["name"] == "FH" and e["ph"] == "M"}
-    hosts = [e["args"]["value"] for e in every if e["name"] == "HH" and e["ph"] == "M"]
+    told = [e for e in every if e["ph"] == "M"]
+    hashes = {e["args"]["value"]: e["args"]["name"] for e in told if e["name"] == "FH"}
+    hosts = [e["args"]["value"] for e in told if e["name"] == "HH"]
     assert len(hosts) == 1 and all(0 <= int(h, 16) < 1 << 64 for h in [*hosts, *hashes])
     for e in events:
         assert_complete_event(e)
-        assert isinstance(e["ts"], int) and isinstance(e["dur"], int) and e["args"]["hhash"] == hosts[0], e
+        assert isinstance(e["ts"], int) and isinstance(e["dur"], int), e
+        assert e["args"]["hhash"] == hosts[0], e
         assert hashes.get(e["args"].get("fhash")) == e["args"].get("fname"), e
     assert trees.mount + "/text/lines.txt" in hashes.values()
     # Perfetto skips commas and white space between the events alike.
