@@ -36,6 +36,7 @@ static const char help[] =
 	"  -C                   both\n"
 	"  -S ORDER             of the table: time (as it is), calls, errors, bytes,\n"
 	"                       avg-time, max-time, name, none\n"
+	"      --json           the table of -c as one JSON object\n"
 	"  -e trace=SET         only these calls: read,pread64,%file,%desc,%memory,!close\n"
 	"  -e status=SET        successful, failed\n"
 	"  -e tier=SET          dram, disk, peer, blob\n"
@@ -69,7 +70,7 @@ struct trace {
 	struct trace_record *record;
 	FILE *to;
 	const char *output;
-	bool counts, only_counts, follows, is_pipe;
+	bool counts, only_counts, is_json, follows, is_pipe;
 	bool is_chrome, is_dftracer, is_record; /* instead of lines */
 	bool has_event;				/* something was printed */
 	uint64_t dropped;			/* that was told */
@@ -118,6 +119,7 @@ enum {
 	DISK_SIZE,
 	FORMAT,
 	NO_FOLLOW,
+	JSON,
 };
 
 static int set_place(int opt)
@@ -228,6 +230,9 @@ static void set_flag(struct trace *t, int opt)
 	case NO_FOLLOW:
 		t->follows = false;
 		break;
+	case JSON:
+		t->is_json = true;
+		break;
 	default: /* -f */
 		break;
 	}
@@ -277,6 +282,7 @@ static int parse(struct trace *t, int argc, char **argv)
 		{ "disk-size", required_argument, NULL, DISK_SIZE },
 		{ "format", required_argument, NULL, FORMAT },
 		{ "no-follow", no_argument, NULL, NO_FOLLOW },
+		{ "json", no_argument, NULL, JSON },
 		{ "attach", required_argument, NULL, 'p' },
 		{ "output", required_argument, NULL, 'o' },
 		{ "help", no_argument, NULL, 'h' },
@@ -295,6 +301,8 @@ static int parse(struct trace *t, int argc, char **argv)
 	t->command = optind < argc ? argv + optind : NULL;
 	if (ret == 0 && !t->command && !t->n_pids)
 		return dz_usage("trace", "which command, or -p which process?");
+	if (ret == 0 && t->is_json && !t->only_counts)
+		return dz_usage("trace", "--json is for -c; lines have --format chrome");
 	if (ret == 0 && t->command && t->n_pids)
 		return dz_usage("trace", "a command and -p: one of them");
 	return ret;
@@ -306,7 +314,7 @@ static int open_output(struct trace *t)
 {
 	t->to = stderr;
 	if (!t->output) {
-		if (!has_lines(t))
+		if (!has_lines(t) || t->is_json)
 			t->to = stdout;
 		return 0;
 	}
@@ -525,7 +533,9 @@ static int finish(struct trace *t)
 
 	if (t->is_chrome || t->is_dftracer)
 		trace_chrome_end(t->to);
-	if (t->counts)
+	if (t->is_json)
+		trace_sum_json(t->to, &sums, &t->session, &t->filter, t->order);
+	else if (t->counts)
 		trace_sum_print(t->to, &sums, &t->session, &t->filter, t->order);
 	if (t->dropped)
 		fprintf(stderr, "dz trace: %llu calls were not seen: the rings were full\n",

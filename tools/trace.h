@@ -192,6 +192,8 @@ enum trace_order {
 bool trace_order_named(const char *name, enum trace_order *order);
 void trace_sum_print(FILE *to, const struct trace_sum *sum, const struct trace_session *s,
 		     const struct trace_filter *f, enum trace_order order);
+void trace_sum_json(FILE *to, const struct trace_sum *sum, const struct trace_session *s,
+		    const struct trace_filter *f, enum trace_order order);
 
 /* ---- JSON ---- */
 

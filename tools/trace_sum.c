@@ -12,6 +12,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "tools/totals.h"
+
 void trace_sum_event(struct trace_sum *sum, const struct trace_event *ev)
 {
 	struct trace_sum_row *r = &sum->rows[ev->call % DZ_STAT_CALLS];
@@ -359,5 +361,62 @@ void trace_sum_print(FILE *to, const struct trace_sum *sum, const struct trace_s
 	if (sum->lost)
 		fprintf(to, "%" PRIu64 " calls had no room in the table\n", sum->lost);
 	print_missed(to, sum);
+	free(lines);
+}
+
+/* ---- JSON ---- */
+
+static void json_line(FILE *to, const struct line *l, const struct trace_session *s)
+{
+	static const char *const tiers[DZ_TIERS] = { "dram", "disk", "peer", "blob" };
+	const char *comma = "";
+
+	fprintf(to,
+		"{\"name\": \"%s\", \"calls\": %" PRIu64 ", \"errors\": %" PRIu64
+		", \"seconds\": %.9f, \"bytes\": %" PRIu64 ", \"tiers\": {",
+		l->name, l->calls, l->r.errors, (double)l->ns / 1e9, l->is_data ? l->r.bytes : 0);
+	for (int t = 0; t < DZ_TIERS; t++) {
+		if (t || l->is_data || l->is_name)
+			fprintf(to, "%s\"%s\": %" PRIu64, comma, tiers[t], l->r.calls[t]);
+		comma = t || l->is_data || l->is_name ? ", " : "";
+	}
+	fprintf(to,
+		"}, \"p50_ns\": %" PRIu64 ", \"p99_ns\": %" PRIu64 ", \"p999_ns\": %" PRIu64
+		", \"max_ns\": %" PRIu64 "}",
+		quantile(l, 0.5, s), quantile(l, 0.99, s), quantile(l, 0.999, s), l->r.max_ns);
+}
+
+static void json_missed(FILE *to, const struct trace_missed *m)
+{
+	const char *name = strerrorname_np((int)m->err);
+
+	fprintf(to, "{\"calls\": %" PRIu64 ", \"symbol\": \"%s\", \"library\": ", m->n,
+		trace_call_info(m->call)->symbol);
+	dz_json_string(to, m->library);
+	fprintf(to, ", \"error\": \"%s\"}", name ? name : "?");
+}
+
+void trace_sum_json(FILE *to, const struct trace_sum *sum, const struct trace_session *s,
+		    const struct trace_filter *f, enum trace_order order)
+{
+	struct line *lines = calloc(DZ_STAT_CALLS, sizeof(*lines));
+	uint32_t n;
+
+	if (!lines)
+		abort();
+	n = collect(lines, sum, f);
+	if (order != TRACE_UNSORTED)
+		qsort_r(lines, n, sizeof(*lines), compare, &order);
+	fputs("{\"calls\": [", to);
+	for (uint32_t i = 0; i < n; i++) {
+		fputs(i ? ", " : "", to);
+		json_line(to, &lines[i], s);
+	}
+	fputs("], \"bypass\": [", to);
+	for (uint32_t i = 0; i < sum->n_missed; i++) {
+		fputs(i ? ", " : "", to);
+		json_missed(to, &sum->missed[i]);
+	}
+	fprintf(to, "], \"lost\": %" PRIu64 "}\n", sum->lost);
 	free(lines);
 }

@@ -3,6 +3,7 @@
 # timeout: 200
 """dz trace counts every call: a program counts its own, in six threads and three
 children that return, _exit, are killed or exec, and the sums have to be equal."""
+import json
 import os
 import re
 import signal
@@ -79,6 +80,20 @@ def bytes_and_tiers_are_counted(trees):
     row = table(text)["pread64"]
     assert row["bytes"] == 512 * made["pread64"], row
     assert row["dram"] + row["blob"] == made["pread64"], row
+
+
+@libblob.test
+def the_table_is_json_too(trees):
+    made, text, _ = counted(trees, "return", "-c", "--json")
+    answer = json.loads(text)
+    rows = {row["name"]: row for row in answer["calls"]}
+    assert {name: row["calls"] for name, row in rows.items()} == made and answer["lost"] == 0
+    assert answer["bypass"] == [], answer["bypass"]
+    pread = rows["pread64"]
+    assert pread["bytes"] == 512 * made["pread64"] == 512 * sum(pread["tiers"].values()), pread
+    assert pread["p50_ns"] <= pread["p99_ns"] <= pread["p999_ns"] <= pread["max_ns"], pread
+    done = subprocess.run([libblob.dz(), "trace", "--json", "true"], stderr=subprocess.DEVNULL)
+    assert done.returncode == 125
 
 
 @libblob.test
