@@ -122,22 +122,6 @@ void dz_totals_since(struct dz_totals *t, const struct dz_totals *before)
 
 /* ---- JSON ---- */
 
-void dz_json_string(FILE *to, const char *s)
-{
-	putc('"', to);
-	for (; *s; s++) {
-		unsigned char c = (unsigned char)*s;
-
-		if (c == '"' || c == '\\')
-			fprintf(to, "\\%c", c);
-		else if (c < 0x20)
-			fprintf(to, "\\u%04x", c);
-		else
-			putc(c, to);
-	}
-	putc('"', to);
-}
-
 /* "symbol": count, of those that are not zero. */
 static void json_calls(FILE *to, const uint64_t *counts)
 {

@@ -12,6 +12,8 @@
 
 #include <stdio.h>
 
+#include "tools/json.h"
+
 struct dz_totals {
 	/* counters, each a uint64_t */
 	uint64_t calls, bytes, errors;
@@ -48,7 +50,5 @@ void dz_totals_json(FILE *to, const struct dz_totals *t, const char *indent);
 void dz_totals_prometheus(FILE *to, const struct dz_totals *t);
 /* For people. */
 void dz_totals_print(FILE *to, const struct dz_totals *t);
-/* A string of JSON, quotes included. */
-void dz_json_string(FILE *to, const char *s);
 
 #endif

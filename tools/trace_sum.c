@@ -12,7 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "tools/totals.h"
+#include "tools/json.h"
 
 void trace_sum_event(struct trace_sum *sum, const struct trace_event *ev)
 {
