@@ -128,10 +128,15 @@ uint64_t dz_file_ready(struct dz_seg *seg, uint32_t n)
 {
 	uint64_t ctl = atomic_load_explicit(&seg->files[n].ctl, memory_order_relaxed);
 
-	/* Release: pairs with the acquire in dz_file_get(). */
-	atomic_store_explicit(&seg->files[n].ctl,
-			      file_ctl(file_gen(ctl), seg->member, 0, DZ_FILE_OPEN),
-			      memory_order_release);
+	/*
+	 * A child that is forked just now may hold it already, and have made it shared.
+	 * Release: pairs with the acquire in dz_file_get().
+	 */
+	while (!atomic_compare_exchange_weak_explicit(
+		&seg->files[n].ctl, &ctl,
+		file_ctl(file_gen(ctl), seg->member, ctl & FILE_SHARED, DZ_FILE_OPEN),
+		memory_order_release, memory_order_relaxed))
+		;
 	return dz_fh_make(n, file_gen(ctl));
 }
 
@@ -200,6 +205,12 @@ void dz_file_drop(struct dz_seg *seg, uint64_t fh)
 	file_unhold(seg, seg->member, n);
 	ctl = atomic_load_explicit(&f->ctl, memory_order_acquire);
 	if (file_gen(ctl) != (uint32_t)(fh >> 32))
+		return;
+	/*
+	 * Another's: a thread of our parent opened it between the copy of the descriptors
+	 * and that of the memory, and the number in our table is not ours.
+	 */
+	if (file_is_private(ctl) && file_owner(ctl) != (seg->member & 0xffff))
 		return;
 	if (file_is_private(ctl) && atomic_compare_exchange_strong(&f->ctl, &ctl, file_freed(ctl)))
 		return;

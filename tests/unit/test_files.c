@@ -352,6 +352,38 @@ static void a_description_that_is_opened_at_this_moment_is_left_alone(void **sta
 	dz_file_drop(&f->seg, dz_file_ready(&f->seg, n));
 }
 
+/* As a child of a fork does whose memory is younger than its descriptors. */
+static void a_file_that_only_the_parent_holds_is_not_the_child_s_to_close(void **state)
+{
+	struct seg_fixture *f = *state;
+	uint64_t fh = open_file(&f->seg, 1);
+	uint32_t parent = f->seg.member;
+
+	f->seg.member = parent + 1;
+	dz_file_drop(&f->seg, fh);
+	f->seg.member = parent;
+	assert_non_null(dz_file_get(&f->seg, fh));
+	dz_file_drop(&f->seg, fh);
+	assert_int_equal(files_in_use(&f->seg), 0);
+}
+
+static void a_fork_in_the_middle_of_an_open_shares_the_file(void **state)
+{
+	struct seg_fixture *f = *state;
+	uint32_t n = dz_file_alloc(&f->seg);
+	uint32_t child = dz_member_prepare_child(&f->seg), parent = f->seg.member;
+	uint64_t fh = dz_file_ready(&f->seg, n);
+
+	assert_int_not_equal(child, DZ_NONE);
+	dz_file_drop(&f->seg, fh);
+	assert_non_null(dz_file_get(&f->seg, fh));
+	f->seg.member = child;
+	dz_file_drop(&f->seg, fh);
+	f->seg.member = parent;
+	assert_int_equal(files_in_use(&f->seg), 0);
+	dz_member_cancel_child(&f->seg, child);
+}
+
 static void one_who_frees_at_this_moment_is_left_alone(void **state)
 {
 	struct seg_fixture *f = *state;
@@ -425,6 +457,8 @@ int main(void)
 		TEST(a_kill_while_opening_is_swept),
 		TEST(a_kill_between_bit_and_word_of_a_close_is_swept),
 		TEST(a_description_that_is_opened_at_this_moment_is_left_alone),
+		TEST(a_file_that_only_the_parent_holds_is_not_the_child_s_to_close),
+		TEST(a_fork_in_the_middle_of_an_open_shares_the_file),
 		TEST(one_who_frees_at_this_moment_is_left_alone),
 		TEST(processes_that_open_and_sweep_at_once_keep_their_own),
 	};
