@@ -6,9 +6,9 @@
  * it and `dram`.  Four system calls more than nothing; no lock.
  *
  * The first to come: takes the lock on `create.lock`, looks again, builds
- * `meta.new` and `dram.new` at full size (all space allocated, so a store can
- * never SIGBUS), and renames them.  Killed on the way, it leaves two `.new`
- * files that the next one overwrites; the kernel drops the lock.
+ * `meta.new` and `dram.new` (space is allocated before a store can need it: no
+ * SIGBUS), and renames them.  Killed on the way, it leaves two `.new` files that
+ * the next one overwrites; the kernel drops the lock.
  *
  * Where shm_dir has no room, sizes shrink; below a useful size the segment goes
  * to the cache directory.  Another layout or a damaged header is never attached.
