@@ -5,10 +5,9 @@
  * The happy path: open `meta` of the cache's directory, check its header, map
  * it and `dram`.  Four system calls more than nothing; no lock.
  *
- * The first to come: takes the lock on `create.lock`, looks again, builds
- * `meta.new` and `dram.new` (space is allocated before a store can need it: no
- * SIGBUS), and renames them.  Killed on the way, it leaves two `.new` files that
- * the next one overwrites; the kernel drops the lock.
+ * The first to come: under the lock on `create.lock`, builds `meta.new` and
+ * `dram.new`, whose space is allocated before a store can need it (no SIGBUS), and
+ * renames them.  Killed on the way, it leaves files that the next one overwrites.
  *
  * Where shm_dir has no room, sizes shrink; below a useful size the segment goes
  * to the cache directory.  Another layout or a damaged header is never attached.
