@@ -221,7 +221,7 @@ struct dz_call_record {
 	uintptr_t caller;
 };
 /* A call that is looked at; calls may lie within each other. */
-struct dz_span {
+struct dz_call_span {
 	uint64_t start;	 /* 0: not timed */
 	uint32_t weight; /* for so many calls that are not */
 	uint64_t outer;	 /* number of the call around it */
@@ -239,12 +239,12 @@ bool dz_engine_trace_wants_paths(const struct dz_engine *e);
  * Where only counts are wanted, the first calls of a kind are timed and every eighth
  * of the others, for two looks at the clock cost as much as all the rest.
  */
-void dz_engine_span_begin(struct dz_engine *e, struct dz_trace_self *self, struct dz_span *span,
-			  uint32_t call);
+void dz_engine_span_begin(struct dz_engine *e, struct dz_trace_self *self,
+			  struct dz_call_span *span, uint32_t call);
 /* The end of a call where only counts are wanted; false: it is still to be ended. */
-bool dz_engine_span_count(struct dz_engine *e, struct dz_trace_self *self, struct dz_span *span,
-			  uint32_t call, int64_t result);
-void dz_engine_span_end(struct dz_engine *e, struct dz_trace_self *self, struct dz_span *span,
+bool dz_engine_span_count(struct dz_engine *e, struct dz_trace_self *self,
+			  struct dz_call_span *span, uint32_t call, int64_t result);
+void dz_engine_span_end(struct dz_engine *e, struct dz_trace_self *self, struct dz_call_span *span,
 			const struct dz_call_record *rec);
 
 /* Capacity, for statfs. */

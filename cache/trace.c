@@ -308,7 +308,8 @@ static uint64_t trace_waited(const struct dz_trace_file *f, const struct dz_call
 }
 
 static void trace_count(struct dz_trace_file *f, uint32_t table, const struct dz_call_info *info,
-			const struct dz_span *span, uint64_t ticks, uint32_t call, int64_t result)
+			const struct dz_call_span *span, uint64_t ticks, uint32_t call,
+			int64_t result)
 {
 	struct dz_trace_table *t = &f->tables[table % DZ_TRACE_TABLES];
 	bool is_own = table < DZ_TRACE_TABLES - 1;
@@ -535,8 +536,8 @@ static void trace_line(struct dz_trace_file *f, const struct dz_trace_self *self
 
 /* ---- a call ---- */
 
-void dz_engine_span_begin(struct dz_engine *e, struct dz_trace_self *self, struct dz_span *span,
-			  uint32_t call)
+void dz_engine_span_begin(struct dz_engine *e, struct dz_trace_self *self,
+			  struct dz_call_span *span, uint32_t call)
 {
 	uint16_t n = self->seen[call % 64]++;
 
@@ -578,8 +579,8 @@ static const struct dz_call_info *trace_needs(const struct dz_trace_self *self)
 	return self->info.span == self->span ? &self->info : &nothing;
 }
 
-bool dz_engine_span_count(struct dz_engine *e, struct dz_trace_self *self, struct dz_span *span,
-			  uint32_t call, int64_t result)
+bool dz_engine_span_count(struct dz_engine *e, struct dz_trace_self *self,
+			  struct dz_call_span *span, uint32_t call, int64_t result)
 {
 	uint64_t ticks = span->weight ? dz_ticks() - span->start : 0, word;
 	struct dz_trace_file *f = trace_mine(e, self, &word);
@@ -592,7 +593,7 @@ bool dz_engine_span_count(struct dz_engine *e, struct dz_trace_self *self, struc
 	return true;
 }
 
-void dz_engine_span_end(struct dz_engine *e, struct dz_trace_self *self, struct dz_span *span,
+void dz_engine_span_end(struct dz_engine *e, struct dz_trace_self *self, struct dz_call_span *span,
 			const struct dz_call_record *rec)
 {
 	uint64_t ticks = span->weight ? dz_ticks() - span->start : 0, word;

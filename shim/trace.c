@@ -68,7 +68,7 @@ static const char *fd_path(const struct dz_call_record *rec, uint32_t kinds, cha
 	return fh && dz_path_of_fh(fh, buf, len) > 0 ? buf : NULL;
 }
 
-void dz_traced(struct dz_span *span, uint32_t call, long result, bool is_bypass, uint32_t n,
+void dz_traced(struct dz_call_span *span, uint32_t call, long result, bool is_bypass, uint32_t n,
 	       uint32_t kinds, const long *args, void *caller)
 {
 	struct dz_call_record rec = { .call = call,

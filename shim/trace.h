@@ -15,7 +15,7 @@ extern __thread struct dz_trace_self dz_trace_self __attribute__((tls_model("ini
 enum dz_trace_arg { DZ_ARG_NUMBER, DZ_ARG_STRING, DZ_ARG_STAT, DZ_ARG_MEMORY };
 
 /* The end of a call: `kinds` has two bits an argument. */
-void dz_traced(struct dz_span *span, uint32_t call, long result, bool is_bypass, uint32_t n,
+void dz_traced(struct dz_call_span *span, uint32_t call, long result, bool is_bypass, uint32_t n,
 	       uint32_t kinds, const long *args, void *caller);
 #pragma GCC visibility pop
 
@@ -54,7 +54,7 @@ struct stat;
 #define DZ_TRACED(finish, call, result, is_bypass, ...)                                            \
 	({                                                                                         \
 		bool traced_ = __builtin_expect(dz_engine && dz_engine_is_traced(dz_engine), 0);   \
-		struct dz_span span_;                                                              \
+		struct dz_call_span span_;                                                         \
 		long done_;                                                                        \
                                                                                                    \
 		if (traced_)                                                                       \

@@ -70,7 +70,7 @@ static void one_call(uint64_t number, const char *path)
 				      .result = (int64_t)number,
 				      .args = args,
 				      .strings = path ? 1 : 0 };
-	struct dz_span span;
+	struct dz_call_span span;
 
 	dz_engine_span_begin(now->e, &self, &span, rec.call);
 	dz_engine_span_end(now->e, &self, &span, &rec);
@@ -213,7 +213,7 @@ static void counts_are_exact_and_times_are_of_all_that_wait(void **state)
 
 	memset(&sum, 0, sizeof(sum));
 	for (uint64_t i = 1; i <= 1003; i++) {
-		struct dz_span span;
+		struct dz_call_span span;
 
 		dz_engine_span_begin(f->e, &self, &span, CALL_PREAD);
 		assert_true(dz_engine_span_count(f->e, &self, &span, CALL_PREAD, 10));
