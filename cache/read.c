@@ -20,10 +20,12 @@
 #include <fcntl.h>
 #include <string.h>
 
-#define BLOCK_MASK (DZ_BLOCK_BYTES - 1)
-#define READ_MAX   0x7ffff000u
-#define ALL_PIECES 0xffffu
-#define WINDOW_MAX 32u
+#define BLOCK_MASK  (DZ_BLOCK_BYTES - 1)
+#define READ_MAX    0x7ffff000u
+#define ALL_PIECES  0xffffu
+#define WINDOW_MAX  32u
+#define SMALL_MAX   2048u
+#define AHEAD_BYTES 2048u
 /* Looks at a block that lies on the disk but cannot be read from there. */
 #define DISK_TRIES 4
 
@@ -46,6 +48,16 @@ read_racy_copy(void *dst, const void *src, size_t n)
 	__asm__ volatile("" ::: "memory");
 }
 
+/*
+ * Small reads are mostly in sequence and shorter than memory is away: what one a
+ * little later will want is called for now.  Addresses beyond the end do no harm.
+ */
+static inline void read_call_ahead(const uint8_t *at, size_t n)
+{
+	for (size_t i = 0; n <= SMALL_MAX && i < n; i += 64)
+		__builtin_prefetch(at + AHEAD_BYTES + i);
+}
+
 size_t dz_dram_copy(const struct dz_seg *seg, struct dz_key key, uint32_t off, size_t n, void *dst)
 {
 	uint32_t need = dz_pieces(off, n);
@@ -64,6 +76,7 @@ size_t dz_dram_copy(const struct dz_seg *seg, struct dz_key key, uint32_t off, s
 		    off + n > (uint64_t)(seg->n_dram_slots - slot) * DZ_PAGE)
 			return 0;
 		read_racy_copy(dst, dz_seg_page(seg, slot) + off, n);
+		read_call_ahead(dz_seg_page(seg, slot) + off, n);
 		/* Acquire: the copy above stays above; pairs with the evictor's release fence. */
 		atomic_thread_fence(memory_order_acquire);
 		after = atomic_load_explicit(&s->ctl, memory_order_relaxed);
