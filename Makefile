@@ -50,6 +50,10 @@ PROGS = $(patsubst %.c,$(B)/%,$(filter-out $(SIM_SRC),$(PROG_C))) $(patsubst %.c
 
 URING = -l:liburing.a
 FETCH_LIBS = -lcurl -lssl -lcrypto -lexpat -lcjson
+# The libraries that we were built with, whatever LD_LIBRARY_PATH says: conda and modules
+# name others there, and only an old-style RPATH comes first.
+FETCH_DIR = $(patsubst %/,%,$(dir $(abspath $(filter /%,$(shell $(CC) -print-file-name=libcurl.so)))))
+FETCH_RPATH = $(FETCH_DIR:%=-Wl,--disable-new-dtags,-rpath,%)
 VERSION = $(shell sed -n 's/^.define DELTAZERO_VERSION "\(.*\)"/\1/p' include/deltazero.h)
 
 .PHONY: all
@@ -63,9 +67,10 @@ $(B)/%.o: %.S
 	@mkdir -p $(@D)
 	$(call say,AS,$<)$(CC) $(DZ_CFLAGS) -MMD -MP -c -o $@ $<
 
+# One door calls another as it is here: tcmalloc, before us, has an mmap that calls syscall.
 $(B)/libdeltazero.so: $(SHIM_OBJ) $(CORE_OBJ) $(B)/exports.map
 	$(call say,LD,$@)$(CC) -shared $(SAN) -o $@ $(SHIM_OBJ) $(CORE_OBJ) $(URING) \
-		$(DZ_LDFLAGS) -Wl,--version-script=$(B)/exports.map
+		$(DZ_LDFLAGS) -Wl,-Bsymbolic-functions,--version-script=$(B)/exports.map
 
 $(B)/exports.map: shim/hooks.def shim/exports.map.in
 	@mkdir -p $(@D)
@@ -73,10 +78,11 @@ $(B)/exports.map: shim/hooks.def shim/exports.map.in
 
 $(B)/libdeltazero-fetch.so: $(FETCH_OBJ) $(CORE_OBJ)
 	$(call say,LD,$@)$(CC) -shared $(SAN) -o $@ $^ $(URING) $(FETCH_LIBS) \
-		$(DZ_LDFLAGS) -Wl,-Bsymbolic
+		$(FETCH_RPATH) $(DZ_LDFLAGS) -Wl,-Bsymbolic
 
 $(B)/dz: $(TOOL_OBJ) $(FETCH_OBJ) $(CORE_OBJ)
-	$(call say,LD,$@)$(CC) $(SAN) -pthread -o $@ $^ $(URING) $(FETCH_LIBS)
+	$(call say,LD,$@)$(CC) $(SAN) -pthread -o $@ $^ $(URING) $(FETCH_LIBS) \
+		$(FETCH_RPATH)
 
 # Written anew whenever a path changes; see the rule for FORCE.
 $(B)/deltazero.pc: tools/deltazero.pc.in include/deltazero.h FORCE

@@ -208,11 +208,13 @@ void dz_engine_close(struct dz_engine *e)
 
 uint32_t dz_engine_fork_prepare(struct dz_engine *e)
 {
+	dz_inline_fork_prepare(e);
 	return e->seg.member < e->seg.n_members ? dz_member_prepare_child(&e->seg) : DZ_NONE;
 }
 
 void dz_engine_fork_parent(struct dz_engine *e, uint32_t cookie, bool failed)
 {
+	dz_inline_fork_parent(e);
 	if (failed)
 		dz_member_cancel_child(&e->seg, cookie);
 }

@@ -97,6 +97,8 @@ int dz_spawn_agent(struct dz_engine *e, uint32_t agent);
 
 /* Fetches in this thread until the lease has ended: the fetch module, loaded on first use. */
 int dz_inline_pump(struct dz_engine *e, const struct dz_lease_ref *ref);
+void dz_inline_fork_prepare(struct dz_engine *e);
+void dz_inline_fork_parent(struct dz_engine *e);
 void dz_inline_abandon(struct dz_engine *e);
 
 /*

@@ -36,6 +36,9 @@ static int inline_load(struct dz_engine *e)
 
 	snprintf(path, sizeof(path), "%s/libdeltazero-fetch.so", e->lib_dir);
 	lib = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+	/* The program has a libcurl of its own that does not fit: then apart from everything. */
+	if (!lib)
+		lib = dlmopen(LM_ID_NEWLM, path, RTLD_NOW);
 	ops = lib && e->lookup ? e->lookup(lib, "dz_fetch_module") : NULL;
 	if (!ops || ops->version != DZ_FETCH_OPS_VERSION) {
 		if (dz_engine_once(e, 2))
@@ -129,6 +132,14 @@ static void foreign_leave(struct dz_engine *e, const struct foreign *was)
 	dz_sys_4(SYS_rt_sigprocmask, SIG_SETMASK, &was->signals, NULL, sizeof(was->signals));
 }
 
+static bool inline_try_lock(struct dz_engine *e)
+{
+	uint32_t free_lock = 0;
+
+	return atomic_compare_exchange_strong(&e->inline_lock, &free_lock,
+					      (uint32_t)dz_sys_gettid());
+}
+
 /* With the lock held. */
 static int inline_turn_locked(struct dz_engine *e, const struct dz_lease_ref *ref)
 {
@@ -146,12 +157,11 @@ static int inline_turn_locked(struct dz_engine *e, const struct dz_lease_ref *re
 /* One turn, of 50 ms at most: how many transfers are under way, or -errno. */
 static int inline_turn(struct dz_engine *e, const struct dz_lease_ref *ref)
 {
-	uint32_t free_lock = 0;
 	struct foreign was;
 	int ret;
 
 	foreign_enter(e, &was);
-	if (!atomic_compare_exchange_strong(&e->inline_lock, &free_lock, 1)) {
+	if (!inline_try_lock(e)) {
 		foreign_leave(e, &was);
 		dz_lease_wait(&e->seg, ref, DZ_LEASE_ALL, 20);
 		return 0;
@@ -172,6 +182,22 @@ int dz_inline_pump(struct dz_engine *e, const struct dz_lease_ref *ref)
 		ret = inline_turn(e, ref);
 	} while (ret > 0 && dz_lease_poll(&e->seg, &now) == 1);
 	return ret < 0 ? ret : 0;
+}
+
+/* Not in the middle of a turn: the child could never take the locks that the turn holds. */
+void dz_inline_fork_prepare(struct dz_engine *e)
+{
+	struct timespec ms = { 0, 1000000 };
+
+	for (int i = 0; e->inl && i < 1000 && !inline_try_lock(e); i++)
+		dz_sys_2(SYS_nanosleep, &ms, NULL);
+}
+
+void dz_inline_fork_parent(struct dz_engine *e)
+{
+	uint32_t tid = (uint32_t)dz_sys_gettid();
+
+	atomic_compare_exchange_strong(&e->inline_lock, &tid, 0);
 }
 
 void dz_inline_abandon(struct dz_engine *e)

@@ -134,13 +134,10 @@ void *dz_real(void *_Atomic *slot, const char *name)
 
 void *dz_real_in(void *handle, const char *name)
 {
-	const struct link_map *map = _r_debug.r_map;
 	struct object o;
 
-	/* What dlopen returns is the object's place in the loader's list. */
-	while (map && map != handle)
-		map = map->l_next;
-	return map && object_read(&o, map) ? object_find(&o, name, gnu_hash(name)) : NULL;
+	/* What dlopen and dlmopen return is the object's place in a list of the loader's. */
+	return object_read(&o, handle) ? object_find(&o, name, gnu_hash(name)) : NULL;
 }
 
 const char *dz_lib_path(void)
