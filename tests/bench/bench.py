@@ -118,7 +118,12 @@ def machine():
         memory = int(f.readline().split()[1]) // (1 << 20)
     fs = subprocess.run(["findmnt", "-n", "-o", "FSTYPE", "-T", DATA], stdout=subprocess.PIPE, text=True)
     return (f"{cpu}, {os.cpu_count()} CPUs, {memory} GiB, Linux {platform.release()}, "
-            f"files on {fs.stdout.strip()}{read_ahead()}")
+            f"files on {fs.stdout.strip()}{read_ahead()}, {side.SHM} {shm_pages()}")
+
+
+def shm_pages():
+    out = subprocess.run(["findmnt", "-n", "-o", "OPTIONS", "-T", side.SHM], stdout=subprocess.PIPE, text=True)
+    return next((o for o in out.stdout.strip().split(",") if o.startswith("huge=")), "in pages of 4 KiB")
 
 
 def read_ahead():

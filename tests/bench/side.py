@@ -25,6 +25,8 @@ ONE = os.path.join(PROGRAMS, "bench_one")
 ACCOUNT = "devstoreaccount1"
 KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 AT = "/mnt/blob"
+# Where the DRAM tier lies; DZ_BENCH_SHM: another tmpfs, with huge= for instance.
+SHM = os.environ.get("DZ_BENCH_SHM") or "/dev/shm"
 
 
 def fill(path, size):
@@ -92,7 +94,7 @@ class Node:
 
     def __init__(self, root, dram, disk="0", **settings):
         self.root, self.log = root, os.path.join(WORK, f"serve-{os.getpid()}-{os.path.basename(root)}.log")
-        self.shm = tempfile.mkdtemp(prefix="dz-bench.", dir="/dev/shm")
+        self.shm = tempfile.mkdtemp(prefix="dz-bench.", dir=SHM)
         self.cache = tempfile.mkdtemp(prefix="cache.", dir=WORK)
         self.env = dict(os.environ, DELTAZERO_SHM_DIR=self.shm, DELTAZERO_CACHE_DIR=self.cache,
                         DELTAZERO_DRAM_SIZE=dram, DELTAZERO_DISK_SIZE=disk,
