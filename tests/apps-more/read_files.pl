@@ -50,8 +50,9 @@ open STDIN, '<', 'lines.txt' or die $!;
 print scalar(<STDIN>);
 sysseek STDIN, 0, SEEK_SET;
 system 'head -n 2';
-if (!fork) { open my $g, '<', 'other.txt' or die $!; print <$g>; exit 0 }
-wait;
+my $pid = fork; # not the tail above, which wait might find first
+if (!$pid) { open my $g, '<', 'other.txt' or die $!; print <$g>; exit 0 }
+waitpid $pid, 0;
 my $io = IO::File->new('large', O_RDONLY) or die $!;
 print $io->opened, ' ', $io->read($b, 100), ' ', md5_hex($b), ' ', IO::Select->new($io)->can_read(0) > 0 ? 1 : 0, "\n";
 print open(my $none, '<', 'none') ? 'there' : $! + 0, ' ', open(my $folder, '<', 'lines.txt/x') ? 'there' : $! + 0, "\n";
