@@ -286,6 +286,7 @@ static void engine_fill_file(struct dz_engine *e, struct dz_ofile *f, uint32_t m
 	atomic_store_explicit(&f->ahead, 0, memory_order_relaxed);
 	atomic_store_explicit(&f->last_blk, 0, memory_order_relaxed);
 	atomic_store_explicit(&f->advice, 0, memory_order_relaxed);
+	atomic_store_explicit(&f->read_bytes, 0, memory_order_relaxed);
 }
 
 int dz_engine_open_file(struct dz_engine *e, uint32_t mount, const char *name, size_t len,
