@@ -36,7 +36,7 @@ static const char help[] =
 	"\n"
 	"Keys: q ends, s changes the order, space looks at once.\n"
 	"WAIT% is the time that threads waited for disk or network, of one thread's time.\n"
-	"ACTIVE% is how often a file was being read when dz top looked, AT% how far.";
+	"Files are in the order of the bytes that were read; AT% is how far a reader is.";
 
 struct options {
 	bool is_batch, is_json;
@@ -229,7 +229,6 @@ static int run_live(struct top *t, struct options *o)
 
 			if (wait_for_key(o, 50))
 				break;
-			top_watch(t);
 			if (order == o->order && !is_resized)
 				continue;
 			is_resized = 0;
@@ -254,10 +253,7 @@ static int run_batch(struct top *t, const struct options *o)
 
 	top_sample_free(&s);
 	for (unsigned long i = 0; o->n == 0 || i < o->n; i++) {
-		for (int ms = (int)(o->delay * 1000); ms > 0; ms -= 50) {
-			poll(NULL, 0, ms < 50 ? ms : 50);
-			top_watch(t);
-		}
+		poll(NULL, 0, (int)(o->delay * 1000));
 		ret = top_take(t, &s);
 		if (ret < 0 && ret != -ENOENT)
 			return dz_fail("top", "%s", dz_strerror(ret));

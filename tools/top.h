@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The parts of `dz top`: top_sample reads the cache's counters twice and subtracts,
+ * top_files and top_family do so for files and find out who belongs to whom,
  * top_draw makes lines of it, cmd_top has the options and the terminal.
  */
 #ifndef DZ_TOOLS_TOP_H
@@ -24,6 +25,7 @@ struct top_counts {
 struct top_process {
 	uint32_t pid, parent; /* parent: its pid, 0 not known */
 	bool is_agent;
+	bool is_here; /* its number is one of our own PID namespace */
 	char comm[16];
 	uint64_t since_ms; /* with pid: who it is */
 	struct top_counts all;
@@ -35,7 +37,7 @@ struct top_file {
 	char name[256];
 	uint64_t size, at; /* the furthest reader's position */
 	uint32_t opens;
-	double active; /* of the looks since the last sample, those at which it was being read */
+	uint64_t bytes; /* read since the last sample, about */
 };
 
 #define TOP_FILES_MAX 64
@@ -46,7 +48,7 @@ struct top_sample {
 	uint32_t n_processes;
 	struct top_counts all, now;
 	struct top_file files[TOP_FILES_MAX];
-	uint32_t n_files; /* of those that are open, the hottest */
+	uint32_t n_files; /* the hottest of those that are open or were read */
 	uint32_t n_open;
 	uint64_t dram_used, dram_size, disk_used, disk_size;
 	char dir[DZ_PATH_MAX];
@@ -55,12 +57,21 @@ struct top_sample {
 struct top; /* the mapped cache and what was seen last */
 
 struct top *top_new(const struct dz_config *cfg);
-/* A look at which files are being read, now and then between two samples. */
-void top_watch(struct top *t);
 /* 0, or -ENOENT there is no cache (now), or another -errno. */
 int top_take(struct top *t, struct top_sample *s);
 void top_sample_free(struct top_sample *s);
 void top_free(struct top *t);
+
+/* What record n of the open files had counted at the last sample: an array of n_files. */
+struct top_seen {
+	uint32_t generation;
+	uint64_t bytes;
+};
+void top_read_files(const struct dz_seg *seg, struct top_seen *seen, bool is_first,
+		    struct top_sample *s);
+/* Of processes that were not forked from another of them. */
+void top_find_parents(struct top_sample *s);
+uint64_t top_pid_ns(void);
 
 enum top_order { TOP_BY_BYTES, TOP_BY_CALLS, TOP_BY_WAIT, TOP_BY_PID, TOP_ORDERS };
 extern const char *const top_order_names[TOP_ORDERS];

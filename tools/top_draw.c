@@ -153,12 +153,12 @@ static void draw_family(struct page *p, const struct top_sample *s, const struct
 	}
 }
 
-static void draw_file(struct page *p, const struct top_file *f)
+static void draw_file(struct page *p, const struct top_sample *s, const struct top_file *f)
 {
-	char size[DZ_HUMAN_BYTES];
+	char bytes[DZ_HUMAN_BYTES], size[DZ_HUMAN_BYTES];
 
-	put(p, "%7.0f %10s %6.1f %5u %s", 100 * f->active, dz_human(f->size, size),
-	    dz_percent((double)f->at, (double)f->size), f->opens, f->name);
+	put(p, "%10s/s %10s %6.1f %5u %s", dz_human((uint64_t)rate(f->bytes, s), bytes),
+	    dz_human(f->size, size), dz_percent((double)f->at, (double)f->size), f->opens, f->name);
 }
 
 void top_draw(FILE *to, const struct top_sample *s, uint32_t rows, uint32_t columns,
@@ -180,9 +180,9 @@ void top_draw(FILE *to, const struct top_sample *s, uint32_t rows, uint32_t colu
 	if (!s->n_files || p.rows < 3)
 		return;
 	put(&p, "%s", "");
-	put(&p, "ACTIVE%%       SIZE    AT%% OPENS FILE  (of those that are open)");
+	put(&p, "      READ/S       SIZE    AT%% OPENS FILE");
 	for (uint32_t i = 0; i < s->n_files && !is_full(&p) && (rows || i < 10); i++)
-		draw_file(&p, &s->files[i]);
+		draw_file(&p, s, &s->files[i]);
 }
 
 /* ---- JSON ---- */
@@ -231,8 +231,8 @@ void top_json(FILE *to, const struct top_sample *s)
 
 		fprintf(to, "%s{\"name\": ", i ? ", " : "");
 		dz_json_string(to, f->name);
-		fprintf(to, ", \"size\": %" PRIu64 ", \"opens\": %u, \"active\": %.3f}", f->size,
-			f->opens, f->active);
+		fprintf(to, ", \"size\": %" PRIu64 ", \"opens\": %u, \"bytes_per_s\": %.1f}",
+			f->size, f->opens, rate(f->bytes, s));
 	}
 	fputs("]}\n", to);
 }

@@ -19,20 +19,13 @@ _Static_assert(sizeof(struct top_counts) == offsetof(struct dz_stats, pad0),
 	       "the same counters in the same order");
 #define WORDS (sizeof(struct top_counts) / sizeof(uint64_t))
 
-/* A file that is open: whether somebody reads it shows in words that reads change. */
-struct watched {
-	uint32_t n; /* number of its description */
-	uint32_t active;
-	uint64_t ctl, pos, blk, next;
-};
-
 struct top {
 	const struct dz_config *cfg;
 	struct dz_seg seg;
 	bool is_open;
 	struct top_sample last;
-	struct watched *files; /* those that are open */
-	uint32_t n_files, n_looks;
+	struct top_seen *seen; /* by the number of an open file; NULL: not looked yet */
+	uint64_t pid_ns;
 };
 
 const char *const top_order_names[TOP_ORDERS] = { "read", "calls", "wait", "pid" };
@@ -44,6 +37,7 @@ struct top *top_new(const struct dz_config *cfg)
 	if (!t)
 		abort();
 	t->cfg = cfg;
+	t->pid_ns = top_pid_ns();
 	return t;
 }
 
@@ -51,10 +45,9 @@ static void let_go(struct top *t)
 {
 	if (t->is_open)
 		dz_seg_close(&t->seg);
-	free(t->files);
+	free(t->seen);
 	top_sample_free(&t->last);
-	t->files = NULL;
-	t->n_files = t->n_looks = 0;
+	t->seen = NULL;
 	t->is_open = false;
 }
 
@@ -151,6 +144,7 @@ static void read_process(const struct top *t, uint32_t i, struct top_process *p)
 	memset(p, 0, sizeof(*p));
 	p->pid = atomic_load_explicit(&m->pid, memory_order_relaxed);
 	p->since_ms = atomic_load_explicit(&m->joined_ms, memory_order_relaxed);
+	p->is_here = atomic_load_explicit(&m->pid_ns, memory_order_relaxed) == t->pid_ns;
 	p->is_agent = atomic_load_explicit(&m->is_agent, memory_order_relaxed) != 0;
 	if (parent && parent < t->seg.n_members)
 		p->parent = atomic_load_explicit(&t->seg.members[parent].pid, memory_order_relaxed);
@@ -178,132 +172,18 @@ static void read_processes(struct top *t, struct top_sample *s)
 			read_process(t, i, &s->processes[s->n_processes++]);
 	}
 	s->all.evictions = atomic_load_explicit(&t->seg.hdr->evictions, memory_order_relaxed);
-}
-
-/* ---- files ---- */
-
-static uint64_t load(const _Atomic uint64_t *word)
-{
-	return atomic_load_explicit(word, memory_order_relaxed);
-}
-
-static void watch(struct watched *w, const struct dz_ofile *f)
-{
-	uint64_t pos = load(&f->pos), blk = load(&f->last_blk), next = load(&f->next_off);
-
-	if (w->pos != pos || w->blk != blk || w->next != next)
-		w->active++;
-	w->pos = pos;
-	w->blk = blk;
-	w->next = next;
-}
-
-void top_watch(struct top *t)
-{
-	t->n_looks++;
-	for (uint32_t i = 0; i < t->n_files; i++)
-		watch(&t->files[i], &t->seg.files[t->files[i].n]);
-}
-
-/* What is known of description n from the last sample on. */
-static const struct watched *known(const struct top *t, uint32_t n, uint64_t ctl)
-{
-	uint32_t lo = 0, hi = t->n_files;
-
-	while (lo < hi) {
-		uint32_t mid = (lo + hi) / 2;
-
-		if (t->files[mid].n < n)
-			lo = mid + 1;
-		else
-			hi = mid;
-	}
-	return lo < t->n_files && t->files[lo].n == n && t->files[lo].ctl >> 32 == ctl >> 32
-		       ? &t->files[lo]
-		       : NULL;
-}
-
-static struct top_file *file_of(struct top_sample *s, const struct dz_ofile *f)
-{
-	char name[sizeof(s->files[0].name)];
-
-	snprintf(name, sizeof(name), "%.255s", f->name);
-	for (uint32_t i = 0; i < s->n_files; i++) {
-		if (s->files[i].size == f->size && strcmp(s->files[i].name, name) == 0)
-			return &s->files[i];
-	}
-	if (s->n_files == TOP_FILES_MAX)
-		return NULL;
-	memcpy(s->files[s->n_files].name, name, sizeof(name));
-	s->files[s->n_files].size = f->size;
-	return &s->files[s->n_files++];
-}
-
-/* The coldest makes room for one that is hotter. */
-static struct top_file *room_for(struct top_sample *s, const struct dz_ofile *f, double active)
-{
-	struct top_file *coldest = &s->files[0];
-
-	for (uint32_t i = 1; i < TOP_FILES_MAX; i++) {
-		if (s->files[i].active < coldest->active)
-			coldest = &s->files[i];
-	}
-	if (coldest->active >= active)
-		return NULL;
-	memset(coldest, 0, sizeof(*coldest));
-	snprintf(coldest->name, sizeof(coldest->name), "%.255s", f->name);
-	coldest->size = f->size;
-	return coldest;
-}
-
-static int by_heat(const void *a, const void *b)
-{
-	const struct top_file *x = a, *y = b;
-
-	if (x->active > y->active || x->active < y->active)
-		return x->active > y->active ? -1 : 1;
-	if (x->opens != y->opens)
-		return x->opens > y->opens ? -1 : 1;
-	return strcmp(x->name, y->name);
-}
-
-static void add_file(struct top_sample *s, const struct dz_ofile *f, double active)
-{
-	struct top_file *file = file_of(s, f);
-
-	if (!file)
-		file = room_for(s, f, active);
-	if (!file)
-		return;
-	file->opens++;
-	file->active = active > file->active ? active : file->active;
-	file->at = dz_max_u64(file->at, load(&f->pos));
+	top_find_parents(s);
 }
 
 static void read_files(struct top *t, struct top_sample *s)
 {
-	struct watched *open = calloc(t->seg.n_files, sizeof(*open));
+	bool is_first = !t->seen;
 
-	if (!open)
+	if (is_first)
+		t->seen = calloc(t->seg.n_files, sizeof(*t->seen));
+	if (!t->seen)
 		abort();
-	for (uint32_t i = 0; i < t->seg.n_files; i++) {
-		const struct dz_ofile *f = &t->seg.files[i];
-		uint64_t ctl = atomic_load_explicit(&f->ctl, memory_order_acquire);
-		const struct watched *then;
-
-		if ((ctl & 0xff) != DZ_FILE_OPEN || f->name_len > DZ_NAME_MAX || !S_ISREG(f->mode))
-			continue;
-		then = known(t, i, ctl);
-		add_file(s, f, then && t->n_looks ? (double)then->active / (double)t->n_looks : 0);
-		open[s->n_open] = (struct watched){ .n = i, .ctl = ctl };
-		watch(&open[s->n_open], f);
-		open[s->n_open++].active = 0;
-	}
-	free(t->files);
-	t->files = open;
-	t->n_files = s->n_open;
-	t->n_looks = 0;
-	qsort(s->files, s->n_files, sizeof(s->files[0]), by_heat);
+	top_read_files(&t->seg, t->seen, is_first, s);
 }
 
 /* ---- all of it ---- */
