@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #define PRIVATE_BYTES (64 * DZ_MIB)
+#define HANDOVER_MS   60000
 
 bool dz_engine_once(struct dz_engine *e, uint32_t bit)
 {
@@ -235,9 +236,12 @@ void dz_engine_fork_child(struct dz_engine *e, uint32_t cookie)
 	dz_trace_fork_child(e, trace);
 }
 
-void dz_engine_handover(struct dz_engine *e, dz_fh fh)
+void dz_engine_handover(struct dz_engine *e, dz_fh fh, int fd)
 {
-	dz_file_share(&e->seg, fh, 60000);
+	if (fd < 0)
+		dz_file_share(&e->seg, fh, HANDOVER_MS);
+	else
+		dz_file_hand_over(&e->seg, fh, fd, HANDOVER_MS);
 }
 
 bool dz_engine_owns_fd(const struct dz_engine *e, int fd)

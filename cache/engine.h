@@ -84,9 +84,12 @@ void dz_engine_close(struct dz_engine *e);
 uint32_t dz_engine_fork_prepare(struct dz_engine *e);
 void dz_engine_fork_parent(struct dz_engine *e, uint32_t cookie, bool failed);
 void dz_engine_fork_child(struct dz_engine *e, uint32_t cookie);
-/* Before exec (a vfork child may call it: writes shared memory only): keeps the
- * file's description alive until the new image has attached. */
-void dz_engine_handover(struct dz_engine *e, dz_fh fh);
+/*
+ * Before exec (a vfork child may call it: writes shared memory only): keeps the file's
+ * description alive until the new image has attached, and makes descriptor fd (-1: none)
+ * one that it can resolve.
+ */
+void dz_engine_handover(struct dz_engine *e, dz_fh fh, int fd);
 
 /* Starts the agents of our mounts where none runs; -errno: this process must fetch itself. */
 int dz_engine_wake(struct dz_engine *e);

@@ -15,6 +15,7 @@
  */
 #include "cache/files.h"
 
+#include "cache/marker.h"
 #include "cache/member.h"
 #include "cache/sys.h"
 
@@ -106,6 +107,10 @@ static uint32_t file_try_alloc(struct dz_seg *seg)
 			if (i > 0)
 				atomic_store_explicit(&seg->hdr->file_hint, hint + i + 1,
 						      memory_order_relaxed);
+			/* Without a directory the inode of its former marker is not its own. */
+			if (seg->dir_fd < 0)
+				atomic_store_explicit(&seg->files[n].marker_ino, 0,
+						      memory_order_relaxed);
 			file_hold(seg, seg->member, n);
 			return n;
 		}
@@ -153,18 +158,6 @@ struct dz_ofile *dz_file_get(const struct dz_seg *seg, uint64_t fh)
 	return &seg->files[n];
 }
 
-/* The marker of a description that died under somebody: never used again. */
-static void file_forget_marker(struct dz_seg *seg, uint32_t n)
-{
-	char name[64];
-
-	atomic_store_explicit(&seg->files[n].marker_ino, 0, memory_order_relaxed);
-	if (seg->dir_fd < 0)
-		return;
-	snprintf(name, sizeof(name), "files.%llx/%u", (unsigned long long)seg->hdr->id, n);
-	dz_sys_unlinkat(seg->dir_fd, name, 0);
-}
-
 /*
  * Shared and open, or in freeing by one who is gone: free, if nobody holds it.
  * `ctl` is its word as seen.
@@ -189,7 +182,7 @@ static void file_try_free_shared(struct dz_seg *seg, uint32_t n, uint64_t ctl)
 		atomic_compare_exchange_strong(&f->ctl, &freeing, open);
 		return;
 	}
-	file_forget_marker(seg, n);
+	dz_marker_forget_own(seg, n, file_gen(freeing));
 	atomic_compare_exchange_strong(&f->ctl, &freeing, file_freed(freeing));
 }
 
@@ -230,22 +223,6 @@ void dz_file_share(struct dz_seg *seg, uint64_t fh, uint64_t handover_ms)
 	atomic_fetch_or_explicit(&f->ctl, FILE_SHARED, memory_order_seq_cst);
 }
 
-static int file_make_socket(struct dz_seg *seg, uint32_t n)
-{
-	char dir[64], name[80];
-	long ret;
-
-	snprintf(dir, sizeof(dir), "files.%llx", (unsigned long long)seg->hdr->id);
-	snprintf(name, sizeof(name), "%s/%u", dir, n);
-	ret = dz_sys_4(SYS_mknodat, seg->dir_fd, name, S_IFSOCK | 0600, 0);
-	if (ret == -ENOENT) {
-		ret = dz_sys_3(SYS_mkdirat, seg->dir_fd, dir, 0700);
-		if (ret == 0 || ret == -EEXIST)
-			ret = dz_sys_4(SYS_mknodat, seg->dir_fd, name, S_IFSOCK | 0600, 0);
-	}
-	return ret == -EEXIST ? 0 : (int)ret;
-}
-
 /* Without a directory: the inode of a socket that is closed again. */
 static int file_anonymous_marker(int flags)
 {
@@ -261,34 +238,17 @@ static int file_anonymous_marker(int flags)
 	return fd;
 }
 
-static int file_open_marker(struct dz_seg *seg, uint32_t n, int flags)
-{
-	char name[64];
-	int fd;
-
-	if (seg->dir_fd < 0)
-		return file_anonymous_marker(flags);
-	snprintf(name, sizeof(name), "files.%llx/%u", (unsigned long long)seg->hdr->id, n);
-	/* Its inode is known once it has been made: a new one is not looked for first. */
-	if (atomic_load_explicit(&seg->files[n].marker_ino, memory_order_relaxed)) {
-		fd = dz_sys_openat(seg->dir_fd, name, flags, 0);
-		if (fd != -ENOENT)
-			return fd;
-	}
-	fd = file_make_socket(seg, n);
-	return fd < 0 ? fd : dz_sys_openat(seg->dir_fd, name, flags, 0);
-}
-
 int dz_file_marker(struct dz_seg *seg, uint64_t fh, bool cloexec)
 {
+	int flags = O_PATH | O_NOFOLLOW | (cloexec ? O_CLOEXEC : 0);
 	struct dz_ofile *f = dz_file_get(seg, fh);
 	struct stat st;
 	int fd, ret;
 
 	if (!f)
 		return -EBADF;
-	fd = file_open_marker(seg, (uint32_t)fh - 1,
-			      O_PATH | O_NOFOLLOW | (cloexec ? O_CLOEXEC : 0));
+	fd = seg->dir_fd < 0 ? file_anonymous_marker(flags)
+			     : dz_marker_open(seg, (uint32_t)fh - 1, flags);
 	if (fd < 0)
 		return fd;
 	if (seg->dir_fd >= 0 && atomic_load_explicit(&f->marker_ino, memory_order_relaxed))
@@ -302,35 +262,63 @@ int dz_file_marker(struct dz_seg *seg, uint64_t fh, bool cloexec)
 	return fd;
 }
 
-/* The number that a marker's path ends in; DZ_NONE when it is no marker of this segment. */
-static uint32_t file_number_of(const struct dz_seg *seg, int fd)
+/* The descriptor of one that may be used by another program from now on. */
+static int file_put_own_marker(struct dz_seg *seg, uint32_t n, uint32_t gen, int fd)
 {
-	char link[64], path[DZ_PATH_MAX], want[64];
-	const char *at;
-	uint64_t n = 0;
-	long len;
+	long flags = dz_sys_2(SYS_fcntl, fd, F_GETFD), ret;
+	int own;
 
-	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
-	len = dz_sys_4(SYS_readlinkat, AT_FDCWD, link, path, sizeof(path) - 1);
-	if (len <= 0)
-		return DZ_NONE;
-	path[len] = '\0';
-	snprintf(want, sizeof(want), "/files.%llx/", (unsigned long long)seg->hdr->id);
-	at = strstr(path, want);
-	if (!at)
-		return DZ_NONE;
-	for (at += strlen(want); *at >= '0' && *at <= '9' && n < seg->n_files; at++)
-		n = n * 10 + (uint64_t)(*at - '0');
-	return *at == '\0' && n < seg->n_files ? (uint32_t)n : DZ_NONE;
+	if (flags < 0)
+		return (int)flags;
+	own = dz_marker_open_own(seg, n, gen, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	if (own < 0)
+		return own;
+	ret = dz_sys_3(SYS_dup3, own, fd, flags & FD_CLOEXEC ? O_CLOEXEC : 0);
+	dz_sys_close(own);
+	return ret < 0 ? (int)ret : 0;
 }
 
-static uint32_t file_number_by_inode(const struct dz_seg *seg, uint64_t ino)
+int dz_file_hand_over(struct dz_seg *seg, uint64_t fh, int fd, uint64_t ms)
+{
+	uint32_t n = (uint32_t)fh - 1, gen = (uint32_t)(fh >> 32);
+	struct dz_marker m;
+
+	if (!dz_file_get(seg, fh))
+		return -EBADF;
+	dz_file_share(seg, fh, ms);
+	if (seg->dir_fd < 0)
+		return 0;
+	/* What the table says of a child's descriptor may be its parent's. */
+	if (!dz_marker_of_fd(seg, fd, &m) || m.n != n || (m.is_own && m.gen != gen))
+		return -EBADF;
+	return m.is_own ? 0 : file_put_own_marker(seg, n, gen, fd);
+}
+
+/* Without a directory each open has an inode of its own. */
+static bool file_by_inode(const struct dz_seg *seg, uint64_t ino, struct dz_marker *m)
 {
 	for (uint32_t n = 0; n < seg->n_files; n++) {
-		if (atomic_load_explicit(&seg->files[n].marker_ino, memory_order_relaxed) == ino)
-			return n;
+		if (atomic_load_explicit(&seg->files[n].marker_ino, memory_order_relaxed) != ino)
+			continue;
+		m->n = n;
+		m->gen = file_gen(atomic_load_explicit(&seg->files[n].ctl, memory_order_acquire));
+		m->is_own = true;
+		/* The inode again: it belongs to this generation, not to the one before. */
+		return atomic_load_explicit(&seg->files[n].marker_ino, memory_order_relaxed) == ino;
 	}
-	return DZ_NONE;
+	return false;
+}
+
+/* The description that a marker names, if it is one that may be found by it. */
+static bool file_of_marker(const struct dz_seg *seg, int fd, struct dz_marker *m)
+{
+	struct stat st;
+
+	if (dz_sys_fstat(fd, &st) < 0 || !S_ISSOCK(st.st_mode))
+		return false;
+	if (seg->dir_fd < 0)
+		return file_by_inode(seg, (uint64_t)st.st_ino, m);
+	return dz_marker_of_fd(seg, fd, m) && m->is_own;
 }
 
 /* After exec the new image holds it.  Others may be on their way yet, but not for long. */
@@ -342,48 +330,47 @@ static void file_arrive(struct dz_ofile *f)
 		atomic_store_explicit(&f->handover_ms, soon, memory_order_seq_cst);
 }
 
+/* Its word once nobody is about to free it: we hold it. */
+static uint64_t file_settled(struct dz_seg *seg, uint32_t n)
+{
+	_Atomic uint64_t *word = &seg->files[n].ctl;
+	uint64_t ctl = atomic_load_explicit(word, memory_order_seq_cst);
+
+	/* The freer looks again at the bits: it puts the file back to open, soon. */
+	for (int i = 0; i < 1000 && file_state(ctl) == FILE_FREEING; i++)
+		ctl = atomic_load_explicit(word, memory_order_seq_cst);
+	if (file_state(ctl) == FILE_FREEING) { /* killed there: we hold it, so it opens again */
+		file_try_free_shared(seg, n, ctl);
+		ctl = atomic_load_explicit(word, memory_order_seq_cst);
+	}
+	return ctl;
+}
+
 int dz_file_resolve(struct dz_seg *seg, int fd, uint64_t *fh)
 {
-	struct dz_ofile *f;
-	struct stat st;
-	uint32_t n;
+	struct dz_marker m;
 	uint64_t ctl;
 	bool was_held;
 
-	if (dz_sys_fstat(fd, &st) < 0 || !S_ISSOCK(st.st_mode))
+	if (seg->member >= seg->n_members || !file_of_marker(seg, fd, &m))
 		return -EBADF;
-	n = seg->dir_fd >= 0 ? file_number_of(seg, fd) : file_number_by_inode(seg, st.st_ino);
-	if (n == DZ_NONE || seg->member >= seg->n_members)
-		return -EBADF;
-	f = &seg->files[n];
-	was_held = atomic_load_explicit(file_held_word(seg, seg->member, n), memory_order_relaxed) &
-		   (1ull << (n % 64));
-	file_hold(seg, seg->member, n);
+	was_held =
+		atomic_load_explicit(file_held_word(seg, seg->member, m.n), memory_order_relaxed) &
+		(1ull << (m.n % 64));
+	file_hold(seg, seg->member, m.n);
 	atomic_thread_fence(memory_order_seq_cst);
-	ctl = atomic_load_explicit(&f->ctl, memory_order_seq_cst);
-	/* The freer looks again at the bits: it puts the file back to open, soon. */
-	for (int i = 0; i < 1000 && file_state(ctl) == FILE_FREEING; i++)
-		ctl = atomic_load_explicit(&f->ctl, memory_order_seq_cst);
-	if (file_state(ctl) == FILE_FREEING) { /* killed there: we hold it, so it opens again */
-		file_try_free_shared(seg, n, ctl);
-		ctl = atomic_load_explicit(&f->ctl, memory_order_seq_cst);
+	ctl = file_settled(seg, m.n);
+	*fh = dz_fh_make(m.n, m.gen);
+	if (file_state(ctl) == DZ_FILE_OPEN && file_gen(ctl) == m.gen) {
+		dz_file_share(seg, *fh, 0);
+		file_arrive(&seg->files[m.n]);
+		/* It was not shared before: its only holder may have freed it just then. */
+		if (dz_file_get(seg, *fh))
+			return 0;
 	}
-	if (file_state(ctl) != DZ_FILE_OPEN ||
-	    atomic_load_explicit(&f->marker_ino, memory_order_acquire) != (uint64_t)st.st_ino) {
-		if (!was_held)
-			file_unhold(seg, seg->member, n);
-		return -EBADF;
-	}
-	*fh = dz_fh_make(n, file_gen(ctl));
-	dz_file_share(seg, *fh, 0);
-	file_arrive(f);
-	/* It was not shared before: its only holder may have freed it just then. */
-	if (!dz_file_get(seg, *fh)) {
-		if (!was_held)
-			file_unhold(seg, seg->member, n);
-		return -EBADF;
-	}
-	return 0;
+	if (!was_held)
+		file_unhold(seg, seg->member, m.n);
+	return -EBADF;
 }
 
 void dz_files_inherit(struct dz_seg *seg, uint32_t from, uint32_t to)

@@ -5,9 +5,8 @@
  * A description that only its opener ever held is given back at its close.  One
  * that may be held by several processes (after fork, exec, SCM_RIGHTS) is marked
  * shared, and given back when no member's bitmap names it: bitmaps, not counts,
- * because a count cannot be repaired after SIGKILL.  The marker's inode number
- * is kept in the description: a descriptor that outlived its description finds
- * another inode there and stays dead (EBADF), never another file.
+ * because a count cannot be repaired after SIGKILL.  What another program or
+ * process finds it by is a marker of its own (marker.h), made when it is handed over.
  */
 #ifndef DZ_FILES_H
 #define DZ_FILES_H
@@ -30,9 +29,15 @@ struct dz_ofile *dz_file_get(const struct dz_seg *seg, uint64_t fh);
 void dz_file_drop(struct dz_seg *seg, uint64_t fh);
 /* It may be held by other processes from now on, and not reclaimed before ms from now. */
 void dz_file_share(struct dz_seg *seg, uint64_t fh, uint64_t handover_ms);
+/*
+ * The same, and descriptor fd, a marker of it, becomes one that other programs and
+ * processes can resolve.  -EBADF when fd is something else; -errno of the kernel's: they
+ * will not.
+ */
+int dz_file_hand_over(struct dz_seg *seg, uint64_t fh, int fd, uint64_t ms);
 /* A marker's descriptor for it; 0 <= fd or -errno. */
 int dz_file_marker(struct dz_seg *seg, uint64_t fh, bool cloexec);
-/* The handle behind a marker, now held by us too; -EBADF. */
+/* The handle behind a marker that was handed over, now held by us too; -EBADF. */
 int dz_file_resolve(struct dz_seg *seg, int fd, uint64_t *fh);
 /* Everything `from` holds is held by `to` too (fork). */
 void dz_files_inherit(struct dz_seg *seg, uint32_t from, uint32_t to);

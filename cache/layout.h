@@ -220,7 +220,7 @@ enum dz_file_state { DZ_FILE_FREE, DZ_FILE_OPENING, DZ_FILE_OPEN };
 struct dz_ofile {
 	_Atomic uint64_t ctl;
 	_Atomic uint64_t pos;
-	_Atomic uint64_t marker_ino;  /* inode of its marker socket */
+	_Atomic uint64_t marker_ino;  /* of the number's marker; 0: not made yet */
 	_Atomic uint64_t handover_ms; /* not reclaimed before (exec in progress) */
 	uint64_t key_lo, key_hi;      /* dz_block_key() base */
 	uint64_t size;
@@ -239,7 +239,8 @@ struct dz_ofile {
 	_Atomic uint32_t streak; /* small misses in a row that followed one another */
 	char etag[DZ_ETAG_MAX];
 	char name[DZ_NAME_MAX + 8]; /* below the mount */
-	uint8_t pad[1280 - 128 - DZ_ETAG_MAX - DZ_NAME_MAX - 16];
+	_Atomic uint32_t has_own;   /* a marker of its own may be there (marker.h) */
+	uint8_t pad[1280 - 132 - DZ_ETAG_MAX - DZ_NAME_MAX - 16];
 	/* Served through it, about: see read_count().  A line that nothing else needs. */
 	_Atomic uint64_t read_bytes;
 };

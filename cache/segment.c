@@ -52,7 +52,7 @@ static uint64_t seg_abi_hash(void)
 		sizeof(struct dz_request),
 		offsetof(struct dz_request, name),
 		sizeof(struct dz_ofile),
-		offsetof(struct dz_ofile, name),
+		offsetof(struct dz_ofile, has_own),
 		sizeof(struct dz_stats),
 		offsetof(struct dz_stats, by_call),
 		DZ_LAYOUT_MINOR,

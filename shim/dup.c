@@ -28,7 +28,7 @@ static void forget(int fd, dz_fh fh, void *arg)
 {
 	(void)fh;
 	(void)arg;
-	dz_fd_set(fd, 0);
+	dz_fd_forget(fd);
 }
 
 /* The first descriptor of the engine in [first, last], or last + 1. */
@@ -136,7 +136,13 @@ static int dup_to(int fd, int copy, int flags)
 
 	if (r < 0)
 		return r;
-	return enter(fd, (int)dz_sys_3(SYS_dup3, fd, copy, flags));
+	if (!dz_fd_get(copy) || dz_in_vfork_child())
+		return enter(fd, (int)dz_sys_3(SYS_dup3, fd, copy, flags));
+	/* It stands for a file that another thread may be handing over. */
+	dz_fd_begin(copy);
+	r = enter(fd, (int)dz_sys_3(SYS_dup3, fd, copy, flags));
+	dz_fd_end(copy);
+	return r;
 }
 
 DZ_DOOR(int, dup2, int fd, int copy)

@@ -116,6 +116,66 @@ static void limit_raise(uint32_t to)
 		;
 }
 
+/* ---- one number is worked on at a time ---- */
+
+#define PATIENCE 2000
+static _Atomic int worked_on = -1;
+
+/* Not for ever: a handler may have interrupted, or jumped out of, the code that is at it. */
+static void number_wait(int fd)
+{
+	int i;
+
+	for (i = 0; i < PATIENCE && atomic_load(&worked_on) == fd; i++)
+		dz_sys_0(SYS_sched_yield);
+}
+
+void dz_fd_forget(int fd)
+{
+	dz_fd_set(fd, 0);
+	number_wait(fd);
+}
+
+void dz_fd_begin(int fd)
+{
+	int none = -1;
+	int i;
+
+	for (i = 0; i < PATIENCE && !atomic_compare_exchange_strong(&worked_on, &none, fd); i++) {
+		none = -1;
+		dz_sys_0(SYS_sched_yield);
+	}
+	if (i == PATIENCE)
+		atomic_store(&worked_on, fd);
+}
+
+void dz_fd_end(int fd)
+{
+	atomic_compare_exchange_strong(&worked_on, &fd, -1);
+}
+
+/*
+ * The exchange must not hit a number that another thread has closed, and the kernel given
+ * away, meanwhile.  A closer empties the entry, then looks at worked_on, then closes; we
+ * set worked_on, then look at the entry: one of the two sees the other (all seq_cst).
+ */
+void dz_fd_hand_over(int fd, dz_fh fh)
+{
+	if (dz_in_vfork_child()) { /* the descriptors are its own, the words its parent's */
+		dz_engine_handover(dz_engine, fh, fd);
+		return;
+	}
+	dz_fd_begin(fd);
+	if (atomic_load(&dz_fd_table[fd]) == fh)
+		dz_engine_handover(dz_engine, fh, fd);
+	dz_fd_end(fd);
+}
+
+void dz_fd_start_again(void)
+{
+	worked_on = -1;
+}
+
 static void file_drop(dz_fh fh)
 {
 	if (atomic_fetch_sub(holders_of(fh), 1) != 1)
@@ -132,7 +192,7 @@ static int set_in_vfork_child(int fd, dz_fh fh)
 {
 	child_note(fd, fh);
 	if (fh && (!dz_fd_table || *holders_of(fh) == 0)) {
-		dz_engine_handover(dz_engine, fh);
+		dz_engine_handover(dz_engine, fh, -1);
 		dz_engine_close_file(dz_engine, fh);
 	}
 	return 0;
@@ -248,6 +308,6 @@ int dz_fd_close(int fd)
 		return -EBADF;
 	/* First forgotten, then closed: the number may be another's at once. */
 	if (dz_fd_get(fd))
-		dz_fd_set(fd, 0);
+		dz_fd_forget(fd);
 	return dz_sys_close(fd);
 }

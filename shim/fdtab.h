@@ -34,6 +34,8 @@ static inline dz_fh dz_fd_get(int fd)
  * is, and the description is kept for the program that the child will run.
  */
 int dz_fd_set(int fd, dz_fh fh);
+/* fd stands for nothing of ours any more, and is about to be closed. */
+void dz_fd_forget(int fd);
 /* All of ours in [first, last]; cb may call dz_fd_set(). */
 void dz_fd_each(int first, int last, void (*cb)(int fd, dz_fh fh, void *arg), void *arg);
 /* In a vfork child: what it has duplicated or opened since (the table is its parent's). */
@@ -41,6 +43,21 @@ void dz_fd_child_each(void (*cb)(int fd, dz_fh fh, void *arg), void *arg);
 /* Looks at descriptors that the process was born with, or has received. */
 void dz_fd_adopt(int fd);
 void dz_fd_adopt_all(void);
+
+/*
+ * fd, that stands for fh, is about to be another program's or process's too.  The kernel's
+ * descriptor is exchanged; nothing else changes here.
+ */
+void dz_fd_hand_over(int fd, dz_fh fh);
+/*
+ * Around a call that replaces what fd is: it is not exchanged meanwhile.  Both wait a
+ * little for another thread; neither for ever (its holder may be the code that this signal
+ * handler has interrupted).
+ */
+void dz_fd_begin(int fd);
+void dz_fd_end(int fd);
+/* In the child of fork: its parent's other threads are not here. */
+void dz_fd_start_again(void);
 
 /*
  * Does this code run in a child that shares our memory?  One getpid() when the

@@ -55,7 +55,7 @@ static void keep(int fd, dz_fh fh, void *arg)
 {
 	(void)arg;
 	if (stays_open(fd))
-		dz_engine_handover(dz_engine, fh);
+		dz_fd_hand_over(fd, fh);
 }
 
 void dz_inherit_keep(void)

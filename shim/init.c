@@ -158,6 +158,7 @@ void dz_start_again(void)
 {
 	dz_pid = dz_sys_getpid();
 	attach_lock = 0;
+	dz_fd_start_again();
 }
 
 void dz_stop(void)

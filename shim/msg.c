@@ -33,7 +33,7 @@ static void keep(int fd)
 	dz_fh fh = dz_fd_get(fd);
 
 	if (fh)
-		dz_engine_handover(dz_engine, fh);
+		dz_fd_hand_over(fd, fh);
 }
 
 static bool may_carry(const struct msghdr *msg)

@@ -12,6 +12,7 @@
 
 #include "shim/env.h"
 #include "shim/hooks.h"
+#include "shim/inherit.h"
 #include "shim/real.h"
 #include "shim/seen.h"
 
@@ -40,6 +41,8 @@ DZ_DOOR(FILE *, popen, const char *command, const char *mode)
 	uint32_t mount;
 
 	dz_seen_forget();
+	if (dz_is_on())
+		dz_inherit_keep();
 	if (!dz_is_on() || !dz_cwd_get(&mount, name))
 		return libc_popen(command, mode);
 	return popen_below(libc_popen, command, mode);

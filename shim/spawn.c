@@ -7,6 +7,7 @@
  *    becomes "duplicate that descriptor"; each spawn gets a fresh open file;
  *  - one that enters a directory of a mount becomes "enter the empty directory",
  *    and the child learns the rest from DELTAZERO_CWD;
+ *  - a descriptor of ours that one duplicates is made ready for the new program;
  *  - the program itself is planned as for exec.
  *
  * What was prepared belongs to a file-actions object, known by its address, and
@@ -31,13 +32,13 @@
 
 typedef posix_spawn_file_actions_t actions_t;
 
-enum action_kind { ACTION_OPEN, ACTION_CHDIR };
+enum action_kind { ACTION_OPEN, ACTION_CHDIR, ACTION_DUP };
 
 /* A descriptor of ours that a file-actions object refers to. */
 struct action {
 	_Atomic(const void *) owner; /* NULL: free */
 	enum action_kind kind;
-	int fd;	     /* the file, or the directory that is meant */
+	int fd;	     /* the file, or the directory that is meant; DUP: the program's own */
 	int void_fd; /* CHDIR: where the kernel goes */
 };
 
@@ -58,7 +59,7 @@ static struct action *action_take(const void *owner)
 
 static void action_give(struct action *a)
 {
-	if (a->fd >= 0)
+	if (a->fd >= 0 && a->kind != ACTION_DUP)
 		dz_fd_close(a->fd);
 	if (a->void_fd >= 0)
 		dz_sys_close(a->void_fd);
@@ -155,6 +156,22 @@ DZ_DOOR(int, posix_spawn_file_actions_addopen, actions_t *fa, int fd, const char
 	return r == 0 ? real_dup(fa, a->fd, fd) : real(fa, fd, path, flags, mode);
 }
 
+DZ_DOOR(int, posix_spawn_file_actions_adddup2, actions_t *fa, int fd, int copy)
+{
+	int (*real)(actions_t *, int, int) = DZ_REAL(posix_spawn_file_actions_adddup2);
+	struct action *a = dz_fd_get(fd) ? action_take(fa) : NULL;
+	int saved = errno;
+
+	if (a) {
+		a->kind = ACTION_DUP;
+		a->fd = fd;
+		a->void_fd = -1;
+		dz_done(DZ_CALL_posix_spawn_file_actions_adddup2, 0, fa, fd, copy);
+		errno = saved;
+	}
+	return real(fa, fd, copy);
+}
+
 static int add_chdir(actions_t *fa, const struct dz_path *p)
 {
 	int (*real)(actions_t *, int) = DZ_REAL(posix_spawn_file_actions_addfchdir_np);
@@ -224,9 +241,11 @@ static void actions_prepare(const void *owner, char *cwd, size_t len)
 			continue;
 		if (a->kind == ACTION_OPEN)
 			action_renew(a);
-		else if (dz_path_of_fh(dz_fd_get(a->fd), cwd + n, len - (size_t)n) < 0)
+		if (a->kind == ACTION_CHDIR &&
+		    dz_path_of_fh(dz_fd_get(a->fd), cwd + n, len - (size_t)n) < 0)
 			cwd[n] = '\0';
-		dz_engine_handover(dz_engine, dz_fd_get(a->fd));
+		if (dz_fd_get(a->fd))
+			dz_fd_hand_over(a->fd, dz_fd_get(a->fd));
 	}
 	if (!cwd[n])
 		cwd[0] = '\0';

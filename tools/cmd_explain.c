@@ -4,7 +4,7 @@
  *
  * By PATH: the name as the cache knows it, then a description of our own, so that
  * its blocks are looked up as a program's read would.  By PID:FD: the
- * description behind that descriptor, which a marker's inode names.
+ * description behind that descriptor, which a marker's path names.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -16,6 +16,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "cache/marker.h"
 #include "cache/sys.h"
 #include "tools/ask.h"
 #include "tools/dz.h"
@@ -77,43 +78,42 @@ static int by_path(struct dz_explain *x, const struct dz_place *p)
 	return ret;
 }
 
-/* The description whose marker has this inode. */
-static int by_inode(struct dz_explain *x, uint64_t ino)
+/* The description that a marker stands for. */
+static int by_marker(struct dz_explain *x, const struct dz_marker *m)
 {
 	const struct dz_seg *seg = &x->engine->seg;
+	const struct dz_ofile *f = &seg->files[m->n];
+	uint64_t ctl = atomic_load_explicit(&f->ctl, memory_order_acquire);
 
-	for (uint32_t n = 0; n < seg->n_files; n++) {
-		const struct dz_ofile *f = &seg->files[n];
-
-		if ((uint8_t)atomic_load_explicit(&f->ctl, memory_order_acquire) != DZ_FILE_OPEN ||
-		    atomic_load_explicit(&f->marker_ino, memory_order_relaxed) != ino)
-			continue;
-		x->file = *f;
-		x->file.name[sizeof(x->file.name) - 1] = '\0';
-		if (x->file.mount >= seg->n_mounts)
-			return -EBADF;
-		for (uint32_t i = 0; i < x->engine->cfg.n_mounts; i++) {
-			if (x->engine->rec[i] == x->file.mount)
-				x->mount = &x->engine->cfg.mounts[i];
-		}
-		set_url(x, &seg->mounts[x->file.mount]);
-		snprintf(x->path, sizeof(x->path), "%s/%s",
-			 x->mount ? x->mount->local : "(a mount of that process)", x->file.name);
-		return S_ISDIR(x->file.mode) ? -EISDIR : 0;
+	if ((uint8_t)ctl != DZ_FILE_OPEN || (m->is_own && ctl >> 32 != m->gen))
+		return -EBADF;
+	x->file = *f;
+	x->file.name[sizeof(x->file.name) - 1] = '\0';
+	if (x->file.mount >= seg->n_mounts)
+		return -EBADF;
+	for (uint32_t i = 0; i < x->engine->cfg.n_mounts; i++) {
+		if (x->engine->rec[i] == x->file.mount)
+			x->mount = &x->engine->cfg.mounts[i];
 	}
-	return -EBADF;
+	set_url(x, &seg->mounts[x->file.mount]);
+	snprintf(x->path, sizeof(x->path), "%s/%s",
+		 x->mount ? x->mount->local : "(a mount of that process)", x->file.name);
+	return S_ISDIR(x->file.mode) ? -EISDIR : 0;
 }
 
 static int by_descriptor(struct dz_explain *x, unsigned int pid, unsigned int fd)
 {
-	char link[64];
-	struct stat st;
+	char link[64], path[DZ_PATH_MAX];
+	struct dz_marker m;
+	ssize_t len;
 
 	snprintf(link, sizeof(link), "/proc/%u/fd/%u", pid, fd);
-	if (stat(link, &st) < 0)
+	len = readlink(link, path, sizeof(path) - 1);
+	if (len < 0)
 		return -errno;
+	path[len] = '\0';
 	x->was_known = false;
-	return S_ISSOCK(st.st_mode) ? by_inode(x, (uint64_t)st.st_ino) : -EBADF;
+	return dz_marker_of_path(&x->engine->seg, path, &m) ? by_marker(x, &m) : -EBADF;
 }
 
 static void ask_blob(struct dz_explain *x)

@@ -182,6 +182,12 @@ def a_descriptor_that_libc_closes_is_forgotten(trees):
     says(trees, [libshim.program("call_stale"), "{}"], "ok\n")
 
 
+@test
+def a_duplicate_past_the_hooks_never_becomes_another_file(trees):
+    """Kept over the close of its original, and over exec, spawn, vfork or a socket."""
+    says(trees, [libshim.program("call_handed"), "{}"], "ok\n")
+
+
 if __name__ == "__main__":
     with libshim.trees() as both:
         run_tests(tests_of(sys.modules[__name__]), both)

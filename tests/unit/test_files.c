@@ -3,6 +3,7 @@
 #include "cache/files.h"
 #include "tests/unit/seg_fixture.h"
 
+#include <dirent.h>
 #include <sys/socket.h>
 
 static uint64_t open_file(struct dz_seg *seg, uint64_t size)
@@ -190,11 +191,100 @@ static void a_marker_is_a_descriptor_that_no_call_can_read(void **state)
 	assert_int_equal(read(fd, &c, 1), -1);
 	assert_int_equal(errno, EBADF);
 	assert_int_equal(fcntl(fd, F_GETFD) & FD_CLOEXEC, FD_CLOEXEC);
+	/* nor can another program, before it was handed over */
+	assert_int_equal(dz_file_resolve(&f->seg, fd, &again), -EBADF);
+	assert_int_equal(dz_file_hand_over(&f->seg, fh, fd, 0), 0);
+	assert_int_equal(read(fd, &c, 1), -1);
+	assert_int_equal(errno, EBADF);
+	assert_int_equal(fcntl(fd, F_GETFD) & FD_CLOEXEC, FD_CLOEXEC);
 	assert_int_equal(dz_file_resolve(&f->seg, fd, &again), 0);
 	assert_int_equal(again, fh);
 	close(fd);
 	dz_file_drop(&f->seg, fh);
 	assert_int_equal(files_in_use(&f->seg), 0);
+}
+
+/* Names in the directory of the markers. */
+static int markers(const struct seg_fixture *f)
+{
+	char dir[64], path[DZ_PATH_MAX];
+	struct dirent *d;
+	int n = 0;
+	DIR *at;
+
+	snprintf(dir, sizeof(dir), "files.%llx", (unsigned long long)f->seg.hdr->id);
+	at = opendir(seg_path(f, dir, path));
+	assert_non_null(at);
+	while ((d = readdir(at)))
+		n += d->d_name[0] != '.';
+	closedir(at);
+	return n;
+}
+
+static void each_hand_over_leaves_nothing_in_the_directory(void **state)
+{
+	struct seg_fixture *f = *state;
+
+	for (int i = 0; i < 100; i++) {
+		uint64_t fh = open_file(&f->seg, 1), again;
+		int fd = dz_file_marker(&f->seg, fh, true), two = dz_file_marker(&f->seg, fh, true);
+
+		/* by two of its holders, and twice by one */
+		assert_int_equal(dz_file_hand_over(&f->seg, fh, fd, 0), 0);
+		assert_int_equal(dz_file_hand_over(&f->seg, fh, two, 0), 0);
+		assert_int_equal(dz_file_hand_over(&f->seg, fh, fd, 0), 0);
+		assert_int_equal(dz_file_resolve(&f->seg, fd, &again), 0);
+		assert_int_equal(dz_file_resolve(&f->seg, two, &again), 0);
+		assert_int_equal(again, fh);
+		dz_file_drop(&f->seg, fh);
+		assert_int_equal(dz_file_resolve(&f->seg, fd, &again), -EBADF);
+		close(fd);
+		close(two);
+	}
+	assert_true(markers(f) <= 100); /* of each number its own, for ever */
+	assert_int_equal(files_in_use(&f->seg), 0);
+}
+
+static void what_is_no_marker_of_the_file_is_left_alone(void **state)
+{
+	struct seg_fixture *f = *state;
+	uint64_t fh = open_file(&f->seg, 1), other = open_file(&f->seg, 2);
+	int fd = dz_file_marker(&f->seg, other, true), null = open("/dev/null", O_RDONLY);
+	char c;
+
+	assert_int_equal(dz_file_hand_over(&f->seg, fh, fd, 0), -EBADF);
+	assert_int_equal(dz_file_hand_over(&f->seg, fh, null, 0), -EBADF);
+	assert_int_equal(read(null, &c, 1), 0);
+	assert_int_equal(dz_file_hand_over(&f->seg, other, fd, 0), 0);
+	dz_file_drop(&f->seg, other);
+	dz_file_drop(&f->seg, fh);
+	close(null);
+	close(fd);
+}
+
+/* A duplicate that we do not know of, of a file that only its opener ever held. */
+static void a_duplicate_that_outlived_its_file_never_finds_the_next(void **state)
+{
+	struct seg_fixture *f = *state;
+	uint64_t fh = open_file(&f->seg, 1), again;
+	uint32_t n = (uint32_t)fh;
+	int stale = dz_file_marker(&f->seg, fh, true), fd;
+
+	dz_file_drop(&f->seg, fh);
+	do {
+		fh = open_file(&f->seg, 2);
+		if ((uint32_t)fh != n)
+			dz_file_drop(&f->seg, fh);
+	} while ((uint32_t)fh != n);
+	fd = dz_file_marker(&f->seg, fh, true);
+	assert_int_equal(dz_file_resolve(&f->seg, stale, &again), -EBADF);
+	assert_int_equal(dz_file_hand_over(&f->seg, fh, fd, 0), 0);
+	assert_int_equal(dz_file_resolve(&f->seg, stale, &again), -EBADF);
+	assert_int_equal(dz_file_resolve(&f->seg, fd, &again), 0);
+	assert_int_equal(again, fh);
+	close(stale);
+	close(fd);
+	dz_file_drop(&f->seg, fh);
 }
 
 static int handed_fd;
@@ -220,7 +310,7 @@ static void a_marker_is_resolved_after_exec(void **state)
 
 	handed_fd = dz_file_marker(&f->seg, fh, false);
 	assert_true(handed_fd >= 0);
-	dz_file_share(&f->seg, fh, 60000);
+	assert_int_equal(dz_file_hand_over(&f->seg, fh, handed_fd, 60000), 0);
 	dz_file_drop(&f->seg, fh); /* the old image is gone */
 	assert_non_null(dz_file_get(&f->seg, fh));
 	atomic_store(&dz_file_get(&f->seg, fh)->handover_ms, 0); /* the new one is in time */
@@ -238,7 +328,7 @@ static void a_handover_ends_soon_after_the_new_image_has_come(void **state)
 	struct dz_ofile *of = dz_file_get(&f->seg, fh);
 
 	handed_fd = dz_file_marker(&f->seg, fh, false);
-	dz_file_share(&f->seg, fh, 60000);
+	assert_int_equal(dz_file_hand_over(&f->seg, fh, handed_fd, 60000), 0);
 	assert_true(atomic_load(&of->handover_ms) > dz_now_ms() + 50000);
 	assert_int_equal(dz_file_resolve(&f->seg, handed_fd, &fh), 0);
 	assert_true(atomic_load(&of->handover_ms) < dz_now_ms() + 10000);
@@ -252,7 +342,7 @@ static void a_marker_of_a_freed_file_stays_dead(void **state)
 	uint64_t fh = open_file(&f->seg, 1), other;
 	int fd = dz_file_marker(&f->seg, fh, true);
 
-	dz_file_share(&f->seg, fh, 0);
+	assert_int_equal(dz_file_hand_over(&f->seg, fh, fd, 0), 0);
 	dz_file_drop(&f->seg, fh);
 	assert_int_equal(dz_file_resolve(&f->seg, fd, &fh), -EBADF);
 	/* also when the same description is another file by now */
@@ -262,6 +352,7 @@ static void a_marker_of_a_freed_file_stays_dead(void **state)
 		other = open_file(&f->seg, 2);
 		marker = dz_file_marker(&f->seg, other, true);
 		assert_true(marker >= 0);
+		assert_int_equal(dz_file_hand_over(&f->seg, other, marker, 0), 0);
 		assert_int_equal(dz_file_resolve(&f->seg, fd, &fh), -EBADF);
 		close(marker);
 		dz_file_drop(&f->seg, other);
@@ -449,6 +540,9 @@ int main(void)
 		TEST(it_lives_until_the_last_holder_has_closed_it),
 		TEST(a_killed_last_holder_frees_it_too),
 		TEST(a_marker_is_a_descriptor_that_no_call_can_read),
+		TEST(each_hand_over_leaves_nothing_in_the_directory),
+		TEST(what_is_no_marker_of_the_file_is_left_alone),
+		TEST(a_duplicate_that_outlived_its_file_never_finds_the_next),
 		TEST(a_marker_is_resolved_after_exec),
 		TEST(a_handover_ends_soon_after_the_new_image_has_come),
 		TEST(a_marker_of_a_freed_file_stays_dead),

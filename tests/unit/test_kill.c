@@ -196,7 +196,8 @@ static int open_and_close(struct fixture *f, uint64_t n)
 	f->seg.files[file].size = n;
 	fh = dz_file_ready(&f->seg, file);
 	fd = dz_file_marker(&f->seg, fh, true);
-	if (fd < 0 || dz_file_resolve(&f->seg, fd, &again) < 0 || again != fh)
+	if (fd < 0 || dz_file_hand_over(&f->seg, fh, fd, 0) < 0 ||
+	    dz_file_resolve(&f->seg, fd, &again) < 0 || again != fh)
 		return 2;
 	dz_file_drop(&f->seg, fh);
 	fh = dz_file_ready(&f->seg, dz_file_alloc(&f->seg));
