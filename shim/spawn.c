@@ -8,6 +8,7 @@
  *  - one that enters a directory of a mount becomes "enter the empty directory",
  *    and the child learns the rest from DELTAZERO_CWD;
  *  - a descriptor of ours that one duplicates is made ready for the new program;
+ *  - one that enters any other is remembered, for the relative paths behind it;
  *  - the program itself is planned as for exec.
  *
  * What was prepared belongs to a file-actions object, known by its address, and
@@ -32,17 +33,20 @@
 
 typedef posix_spawn_file_actions_t actions_t;
 
-enum action_kind { ACTION_OPEN, ACTION_CHDIR, ACTION_DUP };
+enum action_kind { ACTION_OPEN, ACTION_DUP, ACTION_CHDIR, ACTION_ELSEWHERE };
 
 /* A descriptor of ours that a file-actions object refers to. */
 struct action {
 	_Atomic(const void *) owner; /* NULL: free */
 	enum action_kind kind;
-	int fd;	     /* the file, or the directory that is meant; DUP: the program's own */
-	int void_fd; /* CHDIR: where the kernel goes */
+	/* The file, or the directory that is meant (-1 unknown); DUP: the program's own. */
+	int fd;
+	int void_fd;	/* CHDIR: where the kernel goes */
+	uint32_t order; /* among the actions of its owner */
 };
 
 static struct action actions[256];
+static _Atomic uint32_t last_order;
 
 static struct action *action_take(const void *owner)
 {
@@ -51,8 +55,10 @@ static struct action *action_take(const void *owner)
 	for (i = 0; i < DZ_ARRAY_LEN(actions); i++) {
 		const void *none = NULL;
 
-		if (atomic_compare_exchange_strong(&actions[i].owner, &none, owner))
+		if (atomic_compare_exchange_strong(&actions[i].owner, &none, owner)) {
+			actions[i].order = ++last_order;
 			return &actions[i];
+		}
 	}
 	return NULL;
 }
@@ -74,6 +80,40 @@ static void actions_forget(const void *owner)
 	for (i = 0; i < DZ_ARRAY_LEN(actions); i++)
 		if (actions[i].owner == owner)
 			action_give(&actions[i]);
+}
+
+/* The child's last change of directory, NULL when it makes none. */
+static const struct action *action_last_chdir(const void *owner)
+{
+	const struct action *last = NULL;
+	uint32_t i;
+
+	for (i = 0; owner && i < DZ_ARRAY_LEN(actions); i++) {
+		const struct action *a = &actions[i];
+
+		if (a->owner == owner && a->kind >= ACTION_CHDIR &&
+		    (!last || (int32_t)(a->order - last->order) > 0))
+			last = a;
+	}
+	return last;
+}
+
+/* Where the child's relative paths begin; -1 when nobody knows. */
+static int action_base(const void *owner)
+{
+	const struct action *last = dz_is_on() ? action_last_chdir(owner) : NULL;
+
+	return last ? last->fd : AT_FDCWD;
+}
+
+/* As dz_path_at() in the child. */
+static int action_path(const void *owner, const char *path, struct dz_path *p)
+{
+	int base = action_base(owner);
+
+	p->dir_fd = base;
+	p->path = path;
+	return base == -1 && path[0] != '/' ? 0 : dz_path_at(base, path, p);
 }
 
 /* A high descriptor: the low numbers are what the other actions speak of. */
@@ -118,11 +158,35 @@ static int action_make(const void *owner, const struct dz_path *p, int flags, en
 	return 0;
 }
 
+static int open_dir(int base, const char *path)
+{
+	return (int)dz_sys_4(SYS_openat, base, path, O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
+}
+
+/* A directory that is not ours: `fd` is given away. */
+static void action_note(const void *owner, int fd)
+{
+	int high = fd < 0 ? -1 : (int)dz_sys_3(SYS_fcntl, fd, F_DUPFD_CLOEXEC, 256);
+	struct action *a = action_take(owner);
+
+	if (high >= 0) {
+		dz_sys_close(fd);
+		fd = high;
+	}
+	if (!a) {
+		dz_sys_close(fd);
+		return;
+	}
+	a->kind = ACTION_ELSEWHERE;
+	a->fd = fd;
+	a->void_fd = -1;
+}
+
 DZ_DOOR(int, posix_spawn_file_actions_init, actions_t *fa)
 {
 	int (*real)(actions_t *) = DZ_REAL(posix_spawn_file_actions_init);
 
-	if (dz_engine)
+	if (dz_is_on())
 		actions_forget(fa);
 	return real(fa);
 }
@@ -131,7 +195,7 @@ DZ_DOOR(int, posix_spawn_file_actions_destroy, actions_t *fa)
 {
 	int (*real)(actions_t *) = DZ_REAL(posix_spawn_file_actions_destroy);
 
-	if (dz_engine)
+	if (dz_is_on())
 		actions_forget(fa);
 	return real(fa);
 }
@@ -146,7 +210,7 @@ DZ_DOOR(int, posix_spawn_file_actions_addopen, actions_t *fa, int fd, const char
 	struct dz_path p;
 	struct action *a;
 	int saved = errno;
-	int r = dz_path_at(AT_FDCWD, path, &p);
+	int r = action_path(fa, path, &p);
 
 	if (r <= 0)
 		return real(fa, fd, r == 0 ? p.path : path, flags, mode);
@@ -188,11 +252,13 @@ DZ_DOOR(int, posix_spawn_file_actions_addchdir_np, actions_t *fa, const char *pa
 {
 	int (*real)(actions_t *, const char *) = DZ_REAL(posix_spawn_file_actions_addchdir_np);
 	struct dz_path p;
-	int r = dz_path_at(AT_FDCWD, path, &p);
+	int r = action_path(fa, path, &p);
 
-	if (r <= 0)
-		return real(fa, r == 0 ? p.path : path);
-	return add_chdir(fa, &p) == 0 ? 0 : real(fa, path);
+	if (r > 0)
+		return add_chdir(fa, &p) == 0 ? 0 : real(fa, path);
+	if (r == 0 && dz_is_on())
+		action_note(fa, open_dir(p.dir_fd, p.path));
+	return real(fa, r == 0 ? p.path : path);
 }
 
 DZ_DOOR(int, posix_spawn_file_actions_addfchdir_np, actions_t *fa, int fd)
@@ -201,8 +267,11 @@ DZ_DOOR(int, posix_spawn_file_actions_addfchdir_np, actions_t *fa, int fd)
 	dz_fh fh = dz_fd_get(fd);
 	struct dz_path p;
 
-	if (!fh || dz_engine_name(dz_engine, fh, &p.mount, p.name) < 0)
+	if (!fh || dz_engine_name(dz_engine, fh, &p.mount, p.name) < 0) {
+		if (dz_is_on())
+			action_note(fa, (int)dz_sys_3(SYS_fcntl, fd, F_DUPFD_CLOEXEC, 0));
 		return real(fa, fd);
+	}
 	p.len = (uint32_t)strlen(p.name);
 	p.wants_dir = true;
 	return add_chdir(fa, &p);
@@ -231,23 +300,22 @@ static void action_renew(const struct action *a)
 /* Renews what is opened; the working directory in `cwd` (else ""). */
 static void actions_prepare(const void *owner, char *cwd, size_t len)
 {
-	uint32_t i;
+	const struct action *last = action_last_chdir(owner);
 	int n = snprintf(cwd, len, "DELTAZERO_CWD=");
+	uint32_t i;
 
-	for (i = 0; i < DZ_ARRAY_LEN(actions); i++) {
+	for (i = 0; owner && i < DZ_ARRAY_LEN(actions); i++) {
 		const struct action *a = &actions[i];
 
-		if (!owner || a->owner != owner)
+		if (a->owner != owner || a->kind == ACTION_ELSEWHERE)
 			continue;
 		if (a->kind == ACTION_OPEN)
 			action_renew(a);
-		if (a->kind == ACTION_CHDIR &&
-		    dz_path_of_fh(dz_fd_get(a->fd), cwd + n, len - (size_t)n) < 0)
-			cwd[n] = '\0';
 		if (dz_fd_get(a->fd))
 			dz_fd_hand_over(a->fd, dz_fd_get(a->fd));
 	}
-	if (!cwd[n])
+	if (!last || last->kind != ACTION_CHDIR ||
+	    dz_path_of_fh(dz_fd_get(last->fd), cwd + n, len - (size_t)n) < 0)
 		cwd[0] = '\0';
 }
 
@@ -263,6 +331,7 @@ static int spawn(spawn_fn *real, pid_t *pid, const char *path, const actions_t *
 	struct dz_env room;
 	char cwd[DZ_CWD_BYTES];
 	char by_fd[40];
+	int base;
 	int r;
 
 	dz_seen_forget();
@@ -270,7 +339,8 @@ static int spawn(spawn_fn *real, pid_t *pid, const char *path, const actions_t *
 		actions_prepare(fa, cwd, sizeof(cwd));
 	else
 		cwd[0] = '\0';
-	r = dz_target_plan(&t, AT_FDCWD, path, argv, 0, true);
+	base = action_base(fa);
+	r = dz_target_plan(&t, base == -1 ? AT_FDCWD : base, path, argv, 0, true);
 	if (r < 0)
 		return -r;
 	if (t.fd >= 0) {
@@ -310,6 +380,34 @@ DZ_DOOR(int, posix_spawnp, pid_t *pid, const char *file, const actions_t *fa,
 	if (dz_exec_find(file, path, sizeof(path)) < 0)
 		return spawn(real, pid, file, fa, attr, argv, envp);
 	return spawn(real, pid, path, fa, attr, argv, envp);
+}
+
+/* glibc 2.39: the same with a descriptor of the process in the place of its number. */
+DZ_DOOR(int, pidfd_spawn, int *pidfd, const char *path, const actions_t *fa,
+	const posix_spawnattr_t *attr, char *const argv[], char *const envp[])
+{
+	spawn_fn *real = (spawn_fn *)DZ_REAL(pidfd_spawn);
+
+	if (!real)
+		return ENOSYS;
+	if (!dz_is_on())
+		return real(pidfd, path, fa, attr, argv, envp);
+	return spawn(real, pidfd, path, fa, attr, argv, envp);
+}
+
+DZ_DOOR(int, pidfd_spawnp, int *pidfd, const char *file, const actions_t *fa,
+	const posix_spawnattr_t *attr, char *const argv[], char *const envp[])
+{
+	spawn_fn *real = (spawn_fn *)DZ_REAL(pidfd_spawnp);
+	char path[DZ_PATH_MAX];
+
+	if (!real)
+		return ENOSYS;
+	if (!dz_is_on())
+		return real(pidfd, file, fa, attr, argv, envp);
+	if (dz_exec_find(file, path, sizeof(path)) < 0)
+		return spawn(real, pidfd, file, fa, attr, argv, envp);
+	return spawn(real, pidfd, path, fa, attr, argv, envp);
 }
 
 /* --- system --- */
