@@ -331,6 +331,17 @@ DZ_DOOR(char *, get_current_dir_name, void)
 	return n <= 0 ? real() : dz_give(path, (size_t)n);
 }
 
+/* A root of ours cannot be had: EPERM, where the kernel would not find an error of the name. */
+static int refuse_root(struct dz_path *p)
+{
+	struct dz_attr attr;
+	int r;
+
+	p->wants_dir = true;
+	r = dz_path_stat(p, &attr);
+	return r < 0 ? r : -EPERM;
+}
+
 /* Below a new root our mounts' paths would mean something else: none of them is there. */
 DZ_DOOR(int, chroot, const char *path)
 {
@@ -338,7 +349,7 @@ DZ_DOOR(int, chroot, const char *path)
 	int r = dz_path_at(AT_FDCWD, path, &p);
 
 	if (r != 0)
-		return (int)dz_bypass(DZ_CALL_chroot, r < 0 ? r : -EPERM, path);
+		return (int)dz_bypass(DZ_CALL_chroot, r < 0 ? r : refuse_root(&p), path);
 	r = (int)dz_sys_1(SYS_chroot, p.path);
 	if (r == 0 && !dz_in_vfork_child())
 		dz_stop();

@@ -96,6 +96,15 @@ DZ_DOOR(int, ttyname_r, int fd, char *buf, size_t len)
 	return ENOTTY;
 }
 
+DZ_DOOR(int, __ttyname_r_chk, int fd, char *buf, size_t len, size_t room)
+{
+	int (*real)(int, char *, size_t, size_t) = DZ_REAL(__ttyname_r_chk);
+
+	if (!dz_fd_get(fd))
+		return real(fd, buf, len, room);
+	return door_ttyname_r(fd, buf, len);
+}
+
 DZ_DOOR(int, tcgetattr, int fd, struct termios *attr)
 {
 	int (*real)(int, struct termios *) = DZ_REAL(tcgetattr);

@@ -15,6 +15,8 @@
 #include "shim/real.h"
 
 #include <fcntl.h>
+#include <linux/openat2.h>
+#include <string.h>
 #include <sys/stat.h>
 
 #define TMPFILE_BIT (O_TMPFILE & ~O_DIRECTORY)
@@ -179,6 +181,62 @@ DZ_DOOR(int, creat, const char *path, mode_t mode)
 	return (int)open_at(DZ_CALL_creat, AT_FDCWD, path, O_CREAT | O_WRONLY | O_TRUNC, mode);
 }
 
+/* Does a path that began at `dir_fd` end below it?  Not when that is a directory of the kernel's.
+ */
+static bool is_beneath(int dir_fd, const struct dz_path *p)
+{
+	char dir[DZ_NAME_MAX + 1];
+	dz_fh fh = dir_fd == AT_FDCWD ? 0 : dz_fd_get(dir_fd);
+	uint32_t mount;
+	size_t len;
+
+	if (dir_fd == AT_FDCWD ? !dz_cwd_get(&mount, dir)
+			       : !fh || dz_engine_name(dz_engine, fh, &mount, dir) < 0)
+		return false;
+	len = strlen(dir);
+	return mount == p->mount && strncmp(p->name, dir, len) == 0 &&
+	       (len == 0 || p->name[len] == '/' || p->name[len] == '\0');
+}
+
+/* A call that would leave the directory it is told to stay in: as at a mount point. */
+static long open_how(int dir_fd, const struct dz_path *p, const struct open_how *how, size_t size)
+{
+	const uint64_t stay = RESOLVE_BENEATH | RESOLVE_IN_ROOT | RESOLVE_NO_XDEV;
+
+	if (!how || size < sizeof(*how))
+		return how ? -EINVAL : -EFAULT;
+	if (how->resolve & RESOLVE_CACHED)
+		return -EAGAIN;
+	if ((how->resolve & stay) && !is_beneath(dir_fd, p))
+		return -EXDEV;
+	return dz_fd_open(p, (int)how->flags);
+}
+
+/* glibc has it since 2.43; before, programs come by syscall(2). */
+DZ_DOOR(int, openat2, int dir_fd, const char *path, const struct open_how *how, size_t size)
+{
+	struct dz_path p;
+	long r = dz_path_at(dir_fd, path, &p);
+
+	if (r == 0) {
+		r = dz_block_4(SYS_openat2, p.dir_fd, p.path, how, size);
+		if (!dz_path_again(r, &p))
+			return (int)dz_ret(fresh(r));
+		r = 1;
+	}
+	return (int)dz_done(DZ_CALL_openat2, r < 0 ? r : open_how(dir_fd, &p, how, size), dir_fd,
+			    path, how, size);
+}
+
+/* As a file system that has none; `p` is NULL for a descriptor of ours. */
+static int refuse_handle(const struct dz_path *p)
+{
+	struct dz_attr attr;
+	int r = p ? dz_path_stat(p, &attr) : 0;
+
+	return r < 0 ? r : -EOPNOTSUPP;
+}
+
 DZ_DOOR(int, name_to_handle_at, int dir_fd, const char *path, void *handle, int *mount_id,
 	int flags)
 {
@@ -188,8 +246,8 @@ DZ_DOOR(int, name_to_handle_at, int dir_fd, const char *path, void *handle, int 
 	if (r == 0 && !dz_fd_get(dir_fd))
 		return (int)dz_ret(
 			dz_sys_5(SYS_name_to_handle_at, p.dir_fd, p.path, handle, mount_id, flags));
-	return (int)dz_done(DZ_CALL_name_to_handle_at, r < 0 ? r : -EOPNOTSUPP, dir_fd, path,
-			    handle, mount_id, flags);
+	return (int)dz_done(DZ_CALL_name_to_handle_at, r < 0 ? r : refuse_handle(r > 0 ? &p : NULL),
+			    dir_fd, path, handle, mount_id, flags);
 }
 
 #include "shim/aliases.h"

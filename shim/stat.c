@@ -187,6 +187,17 @@ DZ_DOOR(int, __fxstat, int version, int fd, struct stat *st)
 	return door_fstat(fd, st);
 }
 
+/* A key of System V from a file's number, as libc makes it, whose own stat no door sees. */
+DZ_DOOR(key_t, ftok, const char *path, int project)
+{
+	struct stat st;
+
+	if (stat_at(DZ_CALL_ftok, AT_FDCWD, path, &st, 0) < 0)
+		return -1;
+	return (key_t)((uint32_t)(st.st_ino & 0xffff) | (uint32_t)(st.st_dev & 0xff) << 16 |
+		       (uint32_t)project << 24);
+}
+
 /* --- statx --- */
 
 static struct statx_timestamp to_statx_time(struct timespec ts)

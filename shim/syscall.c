@@ -11,7 +11,6 @@
 #include "shim/vfork.h"
 
 #include <fcntl.h>
-#include <linux/openat2.h>
 #include <linux/sched.h>
 #include <pthread.h>
 #include <signal.h>
@@ -53,6 +52,7 @@
 	X(mprotect, mprotect, int)                                                                 \
 	X(madvise, madvise, int)                                                                   \
 	X(openat, openat, int)                                                                     \
+	X(openat2, openat2, int)                                                                   \
 	X(name_to_handle_at, name_to_handle_at, int)                                               \
 	X(close, close, int)                                                                       \
 	X(close_range, close_range, int)                                                           \
@@ -152,26 +152,6 @@ extern long word_pwritev2(long, long, long, long, long, long) __asm__("pwritev2"
 extern int word_pselect(long, long, long, long, long, long) __asm__("pselect");
 extern int word_posix_fadvise(long, long, long, long, long, long) __asm__("posix_fadvise");
 
-/* A call that would leave the directory it is told to stay in: as at a mount point. */
-static long open_how(int dir_fd, const char *path, const struct open_how *how, size_t size)
-{
-	struct dz_path p;
-	long r = dz_path_at(dir_fd, path, &p);
-	bool from_ours = dir_fd != AT_FDCWD && dz_fd_get(dir_fd);
-
-	if (r == 0)
-		return dz_sys_4(SYS_openat2, p.dir_fd, p.path, how, size);
-	if (r < 0)
-		return r;
-	if (!how || size < sizeof(*how))
-		return how ? -EINVAL : -EFAULT;
-	if (how->resolve & RESOLVE_CACHED)
-		return -EAGAIN;
-	if (!from_ours && (how->resolve & (RESOLVE_BENEATH | RESOLVE_IN_ROOT | RESOLVE_NO_XDEV)))
-		return -EXDEV;
-	return dz_fd_open(&p, (int)how->flags);
-}
-
 /* The kernel's: a pointer to {mask, its size}. */
 static int select_with_mask(long n, long r, long w, long e, long timeout, const long *mask)
 {
@@ -206,10 +186,6 @@ static bool other_call(long nr, const long *a, long *result)
 		return true;
 	case SYS_getcwd:
 		*result = dz_ret(dz_cwd_syscall((char *)a[0], (size_t)a[1]));
-		return true;
-	case SYS_openat2:
-		*result = dz_ret(open_how((int)a[0], (const char *)a[1],
-					  (const struct open_how *)a[2], (size_t)a[3]));
 		return true;
 	default:
 		return false;

@@ -76,6 +76,16 @@ DZ_DOOR(int, __isoc99_vfwscanf, FILE *fp, const wchar_t *format, va_list args)
 	return is_wide(fp) ? libc_vfwscanf(fp, format, args) : EOF;
 }
 
+/* Since 2.38 what C23 calls scanf; with an older libc nobody can call it but by dlsym. */
+DZ_DOOR(int, __isoc23_vfwscanf, FILE *fp, const wchar_t *format, va_list args)
+{
+	vfwscanf_fn *libc_vfwscanf = DZ_REAL(__isoc23_vfwscanf);
+
+	if (!libc_vfwscanf)
+		libc_vfwscanf = DZ_REAL(__isoc99_vfwscanf);
+	return is_wide(fp) ? libc_vfwscanf(fp, format, args) : EOF;
+}
+
 DZ_DOOR(int, fwscanf, FILE *fp, const wchar_t *format, ...)
 {
 	va_list args;
@@ -98,6 +108,17 @@ DZ_DOOR(int, __isoc99_fwscanf, FILE *fp, const wchar_t *format, ...)
 	return n;
 }
 
+DZ_DOOR(int, __isoc23_fwscanf, FILE *fp, const wchar_t *format, ...)
+{
+	va_list args;
+	int n;
+
+	va_start(args, format);
+	n = door___isoc23_vfwscanf(fp, format, args);
+	va_end(args);
+	return n;
+}
+
 /* --- of standard input, which may be a stream of ours --- */
 
 DZ_DOOR(int, vwscanf, const wchar_t *format, va_list args)
@@ -108,6 +129,11 @@ DZ_DOOR(int, vwscanf, const wchar_t *format, va_list args)
 DZ_DOOR(int, __isoc99_vwscanf, const wchar_t *format, va_list args)
 {
 	return door___isoc99_vfwscanf(stdin, format, args);
+}
+
+DZ_DOOR(int, __isoc23_vwscanf, const wchar_t *format, va_list args)
+{
+	return door___isoc23_vfwscanf(stdin, format, args);
 }
 
 DZ_DOOR(int, wscanf, const wchar_t *format, ...)
@@ -128,6 +154,17 @@ DZ_DOOR(int, __isoc99_wscanf, const wchar_t *format, ...)
 
 	va_start(args, format);
 	n = door___isoc99_vfwscanf(stdin, format, args);
+	va_end(args);
+	return n;
+}
+
+DZ_DOOR(int, __isoc23_wscanf, const wchar_t *format, ...)
+{
+	va_list args;
+	int n;
+
+	va_start(args, format);
+	n = door___isoc23_vfwscanf(stdin, format, args);
 	va_end(args);
 	return n;
 }
