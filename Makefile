@@ -119,7 +119,7 @@ $(B)/tests/%: tests/%.cpp
 	$(call say,CXX,$<)$(CXX) -O2 -g -Wall -Wextra -pthread -MMD -MP -o $@ $<
 
 .PHONY: tests
-tests: all $(UNIT) $(PROGS) $(SIM) ## the programs that the tests run
+tests: all $(UNIT) $(PROGS) $(SIM) hits ## the programs that the tests run
 
 .PHONY: check check-apps
 check: ## every test; ends with the line "N passed, N failed, N skipped"
@@ -163,7 +163,7 @@ asan: ## the unit and shim tests under AddressSanitizer
 ubsan: ## the same under UndefinedBehaviorSanitizer
 tsan: ## the unit tests that use threads under ThreadSanitizer
 asan: SANITIZE = -fsanitize=address
-asan: LEFT_OUT = shim/(files|harmless|mounts)
+asan: LEFT_OUT = shim/(files|harmless|hooks|mounts)
 ubsan: SANITIZE = -fsanitize=undefined -fno-sanitize-recover=all
 ubsan: LEFT_OUT = ^$$
 tsan: SANITIZE = -fsanitize=thread
@@ -174,6 +174,7 @@ asan ubsan tsan:
 	@$(MAKE) B=build/$@ CFLAGS='-O1 -g -fno-omit-frame-pointer' SAN='$(SANITIZE)' tests
 	@DZ_BUILD=$(abspath build/$@) DZ_SAN=$@ NOT_TESTS='$(LEFT_OUT)' tests/run.sh $(SANITIZED_TESTS)
 
+include tests/hits.mk
 include tests/kill.mk
 
 # ---- trying it ----

@@ -2,6 +2,8 @@
 /* Every change of a name or an attribute: argument 1 is a read-only tree's root. */
 #include "say.h"
 
+#include "by_name.h"
+
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -83,6 +85,45 @@ static void files(void)
 	SAY_PTR(freopen("new", "w", stdin));
 }
 
+typedef int xmknod_fn(int, const char *, mode_t, dev_t *);
+typedef int xmknodat_fn(int, int, const char *, mode_t, dev_t *);
+
+/* The names that a program does not spell itself, and those of a directory's descriptor. */
+static void other_names(void)
+{
+	int dir = open("text", O_RDONLY | O_DIRECTORY);
+	xmknodat_fn *mknod_at = NULL;
+	xmknod_fn *mknod_old = NULL;
+	char name[64];
+	dev_t dev = 0;
+
+	SAY(renameat(dir, "lines.txt", dir, "new"));
+	SAY(renameat(dir, "none", dir, "new"));
+	SAY(linkat(dir, "lines.txt", dir, "new", 0));
+	SAY(linkat(dir, "none", dir, "new", 0));
+	SAY(symlinkat("x", dir, "new"));
+	SAY(mknodat(dir, "new", S_IFREG | 0600, 0));
+	SAY(mknodat(dir, "lines.txt", S_IFREG | 0600, 0));
+	SAY(BY_NAME(__xmknod, mknod_old)(0, "new", S_IFREG | 0600, &dev));
+	SAY(BY_NAME(__xmknodat, mknod_at)(0, dir, "lines.txt", S_IFREG | 0600, &dev));
+	SAY(mkfifoat(dir, "new", 0600));
+	SAY(mkfifoat(dir, "lines.txt", 0600));
+	SAY(BY_NAME(mkstemp64, mkstemp)(strcpy(name, "tmpXXXXXX")));
+	SAY(mkostemp(strcpy(name, "tmpXXXXXX"), O_CLOEXEC));
+	SAY(BY_NAME(mkostemp64, mkostemp)(strcpy(name, "none/tmpXXXXXX"), 0));
+	SAY(mkstemps(strcpy(name, "tmpXXXXXX.txt"), 4));
+	SAY(BY_NAME(mkstemps64, mkstemps)(strcpy(name, "tmpXXXXXX.txt"), 40));
+	SAY(BY_NAME(mkostemps64, mkostemps)(strcpy(name, "text/XXXXXX.c"), 2, 0));
+	SAY(BY_NAME(truncate64, truncate)("text/lines.txt", 5));
+	SAY(BY_NAME(creat64, creat)("text/lines.txt", 0600));
+	SAY(lchmod("text/lines.txt", 0600));
+	SAY(lchmod("none", 0600));
+	SAY(llistxattr("text/lines.txt", name, sizeof(name)));
+	SAY(lsetxattr("text/lines.txt", "user.x", "1", 1, 0));
+	SAY(lremovexattr("text/lines.txt", "user.x"));
+	SAY(fremovexattr(dir, "user.x"));
+}
+
 static void attributes(void)
 {
 	struct timespec omit[2] = { { 0, UTIME_OMIT }, { 0, UTIME_OMIT } };
@@ -130,6 +171,7 @@ int main(int argc, char **argv)
 		return 2;
 	names(getenv("OUT"));
 	files();
+	other_names();
 	attributes();
 	return 0;
 }

@@ -57,6 +57,16 @@ def changes_as_on_a_read_only_file_system(trees):
     trees.same([libshim.program("call_changes"), "{}"], read_only=True)
 
 
+@test
+def the_names_of_large_files_and_of_old_programs(trees):
+    trees.same([libshim.program("call_names"), "{}"])
+
+
+@test
+def names_of_walkers_asynchronous_calls_and_of_waiting(trees):
+    trees.same([libshim.program("call_names_more"), "{}"])
+    trees.same(libshim.program("call_names_more") + " wide < {}/text/lines.txt")
+
 
 if __name__ == "__main__":
     with libshim.trees() as both:

@@ -59,6 +59,11 @@ def one_open_file_in_several_processes(trees):
 
 
 @test
+def every_way_to_start_a_program(trees):
+    trees.same([libshim.program("call_programs"), "{}"])
+
+
+@test
 def a_mount_refuses_as_a_read_only_file_system(trees):
     if not trees.can_bind:
         raise Skip("no namespace of our own")
