@@ -18,13 +18,4 @@ static inline void *by_name(const char *name, void *otherwise)
  */
 #define BY_NAME(name, like) ((__typeof__(*(like)) *)by_name(#name, (void *)(like)))
 
-/* The fortified calls have no prototype that can be written down in a program. */
-static inline ssize_t like_read_chk(int fd, void *buf, size_t len, size_t room)
-{
-	ssize_t (*real)(int, void *, size_t) =
-		(ssize_t(*)(int, void *, size_t))by_name("read", NULL);
-
-	return len <= room ? real(fd, buf, len) : -1;
-}
-
 #endif

@@ -35,6 +35,11 @@ static void said(int fd, long n)
 	memset(buf, 0, sizeof(buf));
 }
 
+static ssize_t like_read_chk(int fd, void *buffer, size_t len, size_t room)
+{
+	return len <= room ? read(fd, buffer, len) : -1;
+}
+
 typedef ssize_t pread_chk_fn(int, void *, size_t, off_t, size_t);
 
 static void reading(int fd)
