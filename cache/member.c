@@ -16,6 +16,7 @@
  */
 #include "cache/member.h"
 
+#include "cache/fd.h"
 #include "cache/files.h"
 #include "cache/index.h"
 #include "cache/lease.h"
@@ -29,31 +30,60 @@
 #include <sys/prctl.h>
 #include <sys/stat.h>
 
+#define SECOND	 65536 /* where the second locks begin */
 #define CLAIM_MS 5000
 #define FORK_MS	 30000
 #define SWEEP_MS 1000
 
-static int member_set_lock(const struct dz_seg *seg, uint32_t member, short type)
+static int member_set_lock(const struct dz_seg *seg, uint32_t member, int cmd, short type)
 {
-	struct flock fl = {
-		.l_type = type, .l_whence = SEEK_SET, .l_start = (off_t)member, .l_len = 1
-	};
+	off_t at = (off_t)member + (cmd == F_OFD_SETLK ? SECOND : 0);
+	struct flock fl = { .l_type = type, .l_whence = SEEK_SET, .l_start = at, .l_len = 1 };
 
 	if (seg->lock_fd < 0)
 		return 0;
 	if (!dz_seg_has_fd(seg, seg->lock_fd))
 		return -EBADF;
-	return (int)dz_sys_3(SYS_fcntl, seg->lock_fd, F_SETLK, &fl);
+	return (int)dz_sys_3(SYS_fcntl, seg->lock_fd, cmd, &fl);
 }
 
 static int member_lock(const struct dz_seg *seg, uint32_t member)
 {
-	return member_set_lock(seg, member, F_WRLCK);
+	return member_set_lock(seg, member, F_SETLK, F_WRLCK);
 }
 
 static void member_unlock(const struct dz_seg *seg, uint32_t member)
 {
-	member_set_lock(seg, member, F_UNLCK);
+	member_set_lock(seg, member, F_OFD_SETLK, F_UNLCK);
+	member_set_lock(seg, member, F_SETLK, F_UNLCK);
+}
+
+/* Alive by both locks from now on; the second may fail, it is only the second. */
+static void member_lock_second(const struct dz_seg *seg, uint32_t member)
+{
+	member_set_lock(seg, member, F_OFD_SETLK, F_WRLCK);
+}
+
+/*
+ * A child has its parent's description, whose lock must end with the parent: from now on
+ * one of its own.  The old one is closed before there is any lock to lose by that.
+ */
+static void member_own_description(struct dz_seg *seg)
+{
+	struct stat st;
+	int fd;
+
+	if (seg->lock_fd < 0 || !dz_seg_has_fd(seg, seg->lock_fd))
+		return;
+	fd = dz_fd_raise(dz_sys_openat(seg->dir_fd, "members", O_RDWR | O_CLOEXEC, 0));
+	if (fd < 0)
+		return;
+	if (dz_sys_fstat(fd, &st) < 0 || st.st_ino != seg->lock_ino) { /* purged meanwhile */
+		dz_sys_close(fd);
+		return;
+	}
+	dz_sys_close(seg->lock_fd);
+	seg->lock_fd = fd;
 }
 
 static bool member_is_locked(const struct dz_seg *seg, uint32_t member)
@@ -61,7 +91,9 @@ static bool member_is_locked(const struct dz_seg *seg, uint32_t member)
 	struct flock fl = {
 		.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = (off_t)member, .l_len = 1
 	};
+	struct flock second = fl;
 
+	second.l_start += SECOND;
 	if (seg->lock_fd < 0) {
 		uint32_t pid =
 			atomic_load_explicit(&seg->members[member].pid, memory_order_relaxed);
@@ -72,7 +104,10 @@ static bool member_is_locked(const struct dz_seg *seg, uint32_t member)
 	if (!dz_seg_has_fd(seg, seg->lock_fd) ||
 	    dz_sys_3(SYS_fcntl, seg->lock_fd, F_GETLK, &fl) < 0)
 		return true;
-	return fl.l_type != F_UNLCK;
+	if (fl.l_type != F_UNLCK)
+		return true;
+	/* Lost, when the program itself has opened and closed that file: look twice. */
+	return dz_sys_3(SYS_fcntl, seg->lock_fd, F_GETLK, &second) < 0 || second.l_type != F_UNLCK;
 }
 
 static uint64_t member_pid_ns(void)
@@ -140,8 +175,10 @@ static int member_claim_locked(struct dz_seg *seg, uint32_t *n)
 		if (*n == DZ_NONE)
 			return -EUSERS;
 		ret = member_lock(seg, *n);
-		if (ret == 0)
+		if (ret == 0) {
+			member_lock_second(seg, *n);
 			return 0;
+		}
 		/* Its recoverer is not quite done.  The deadline frees what we claimed. */
 		if (ret != -EAGAIN && ret != -EACCES)
 			break;
@@ -247,6 +284,7 @@ int dz_member_adopt(struct dz_seg *seg, uint32_t member)
 
 	seg->member = DZ_NONE;
 	atomic_store_explicit(&seg->is_sweeping, 0, memory_order_relaxed);
+	member_own_description(seg);
 	if (member >= seg->n_members)
 		return dz_member_join(seg);
 	ret = member_lock(seg, member);
@@ -258,6 +296,7 @@ int dz_member_adopt(struct dz_seg *seg, uint32_t member)
 	}
 	if (ret < 0)
 		return dz_member_join(seg);
+	member_lock_second(seg, member);
 	member_fill_in(&seg->members[member], parent);
 	seg->member = member;
 	atomic_store_explicit(&seg->members[member].state, DZ_MEMBER_LIVE, memory_order_release);

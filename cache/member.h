@@ -2,7 +2,10 @@
 /*
  * Who is attached.  A live member holds a POSIX byte lock at the offset of its
  * number in the file `members`: the kernel releases it at SIGKILL and at exec,
- * and fork does not inherit it.
+ * and fork does not inherit it.  But a process loses it too when it opens and closes
+ * that file by itself (a backup, cat): so it holds a second lock, of the open file
+ * description.  That one a child has inherited that was forked past our hooks; both
+ * must be free of who is dead.
  */
 #ifndef DZ_MEMBER_H
 #define DZ_MEMBER_H

@@ -105,6 +105,71 @@ static void an_exec_ends_a_membership(void **state)
 	seg_reap(pid);
 }
 
+/* As a backup of /dev/shm does, in a process of ours. */
+static int reads_the_locks(struct seg_fixture *f)
+{
+	char path[DZ_PATH_MAX], c;
+	int fd = open(seg_path(f, "members", path), O_RDONLY);
+
+	if (fd < 0 || read(fd, &c, 1) < 0)
+		return 1;
+	close(fd);
+	return tell_and_wait(f);
+}
+
+static void one_who_reads_the_file_of_the_locks_is_not_dead(void **state)
+{
+	struct seg_fixture *f = *state;
+	pid_t pid = seg_child(f, reads_the_locks);
+	uint32_t n = wait_told(f);
+
+	assert_true(dz_member_is_alive(&f->seg, n));
+	dz_member_sweep(&f->seg, true);
+	assert_int_equal(state_of(&f->seg, n), DZ_MEMBER_LIVE);
+	kill(pid, SIGKILL);
+	seg_reap(pid);
+	assert_false(dz_member_is_alive(&f->seg, n));
+}
+
+/* The child of the one who is killed, told apart by the sign of its number. */
+static int forks_and_waits(struct seg_fixture *f)
+{
+	uint32_t parent = f->seg.member, child = dz_member_prepare_child(&f->seg);
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		alarm(30);
+		if (dz_member_adopt(&f->seg, child) < 0)
+			return 1;
+		atomic_store(told(f), (uint64_t)getpid() << 32 | parent << 16 | f->seg.member);
+	}
+	while (pause() != 0)
+		;
+	return 0;
+}
+
+static void a_parent_s_death_is_seen_while_its_child_lives(void **state)
+{
+	struct seg_fixture *f = *state;
+	pid_t pid = seg_child(f, forks_and_waits);
+	uint32_t parent, child;
+	uint64_t said = 0;
+
+	for (int i = 0; i < 5000 && !said; i++, usleep(1000))
+		said = atomic_exchange(told(f), 0);
+	parent = (uint32_t)(said >> 16) & 0xffff;
+	child = (uint32_t)said & 0xffff;
+	assert_true(dz_member_is_alive(&f->seg, parent));
+	kill(pid, SIGKILL);
+	seg_reap(pid);
+	assert_false(dz_member_is_alive(&f->seg, parent));
+	assert_true(dz_member_is_alive(&f->seg, child));
+	kill((pid_t)(said >> 32), SIGKILL);
+	for (int i = 0; i < 5000 && dz_member_is_alive(&f->seg, child); i++)
+		usleep(1000);
+	assert_false(dz_member_is_alive(&f->seg, child));
+}
+
 static void leaving_keeps_the_counters(void **state)
 {
 	struct seg_fixture *f = *state;
@@ -409,6 +474,8 @@ int main(void)
 		TEST(a_member_knows_its_number_and_is_alive),
 		TEST(another_is_alive_until_it_is_killed),
 		TEST(an_exec_ends_a_membership),
+		TEST(one_who_reads_the_file_of_the_locks_is_not_dead),
+		TEST(a_parent_s_death_is_seen_while_its_child_lives),
 		TEST(leaving_keeps_the_counters),
 		TEST(one_who_leaves_in_the_middle_of_a_block_is_left_to_the_sweeper),
 		TEST(a_table_full_of_the_dead_has_room),
