@@ -17,13 +17,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 
 #define TIMED_FIRST 64 /* calls of a kind */
 #define TIMED_EACH  8
-#define LOCK_TRIES  200 /* for the lock: then this call goes unseen */
+#define LOCK_TRIES  20 /* of 10 ms, for the lock: then this call goes unseen */
 
 void dz_trace_file_name(uint32_t session, char name[32])
 {
@@ -117,14 +118,22 @@ static struct dz_member *trace_member(const struct dz_engine *e)
 	return e->seg.member < e->seg.n_members ? &e->seg.members[e->seg.member] : NULL;
 }
 
+/*
+ * The owner is mapping the file, once a session: who comes meanwhile waits, so that
+ * its call is counted; but not for itself, interrupted by a signal in there.
+ */
 static bool trace_lock(struct dz_engine *e)
 {
-	for (int i = 0; i < LOCK_TRIES; i++) {
-		uint32_t idle = 0;
+	uint32_t me = (uint32_t)dz_sys_gettid();
 
-		if (atomic_compare_exchange_strong(&e->trace_lock, &idle, 1))
+	for (int i = 0; i < LOCK_TRIES; i++) {
+		uint32_t owner = 0;
+
+		if (atomic_compare_exchange_strong(&e->trace_lock, &owner, me))
 			return true;
-		dz_sys_0(SYS_sched_yield);
+		if (owner == me)
+			return false;
+		dz_sys_futex_wait(&e->trace_lock, owner, 10);
 	}
 	return false;
 }
@@ -132,6 +141,7 @@ static bool trace_lock(struct dz_engine *e)
 static void trace_unlock(struct dz_engine *e)
 {
 	atomic_store_explicit(&e->trace_lock, 0, memory_order_release);
+	dz_sys_futex_wake(&e->trace_lock, INT_MAX);
 }
 
 /* The file's pages at the place reserved for them, or a new place. */
@@ -607,86 +617,4 @@ void dz_engine_span_end(struct dz_engine *e, struct dz_trace_self *self, struct 
 	if (f && (word & DZ_TRACE_LINES) && span->start)
 		trace_line(f, self, info, span->start, ticks, rec);
 	self->span = span->outer;
-}
-
-/* ---- processes come and go ---- */
-
-static void trace_set(struct dz_engine *e, uint64_t word)
-{
-	struct dz_member *m = trace_member(e);
-
-	if (m && !e->seg.is_private)
-		atomic_store_explicit(&m->trace, word, memory_order_relaxed);
-}
-
-/* The word of a traced member with this pid that wants children to follow; 0. */
-static uint64_t trace_word_of(const struct dz_engine *e, uint32_t pid)
-{
-	for (uint32_t i = 1; i < e->seg.n_members; i++) {
-		const struct dz_member *m = &e->seg.members[i];
-		uint64_t word = atomic_load_explicit(&m->trace, memory_order_relaxed);
-
-		if (word && (word & (DZ_TRACE_FOLLOW | DZ_TRACE_CLOSE)) == DZ_TRACE_FOLLOW &&
-		    atomic_load_explicit(&m->pid, memory_order_relaxed) == pid)
-			return word;
-	}
-	return 0;
-}
-
-static uint64_t parse_hex(const char *s)
-{
-	uint64_t n = 0;
-
-	for (; *s; s++) {
-		uint32_t c = (uint32_t)(unsigned char)*s;
-		uint32_t digit = c >= '0' && c <= '9'	? c - '0'
-				 : c >= 'a' && c <= 'f' ? c - 'a' + 10
-							: 16;
-
-		if (digit > 15)
-			return 0;
-		n = n << 4 | digit;
-	}
-	return n;
-}
-
-/*
- * From the environment (dz trace -- COMMAND), or, after an exec, from the record
- * that this process had before, or from its parent's.  The file `tracing` tells
- * whether a search is worth while.
- */
-void dz_trace_begin(struct dz_engine *e, char *const *envp)
-{
-	const char *text = dz_config_env(envp, "DELTAZERO_TRACE");
-	struct dz_member *m = trace_member(e);
-	uint64_t word = text ? parse_hex(text) : 0;
-
-	e->front.trace = m ? &m->trace : &e->no_trace;
-	if (!m || e->seg.is_private)
-		return;
-	if (!word && dz_sys_3(SYS_faccessat, e->seg.dir_fd, "tracing", 0) == 0) {
-		word = trace_word_of(e, atomic_load_explicit(&e->pid, memory_order_relaxed));
-		if (!word)
-			word = trace_word_of(e, (uint32_t)dz_sys_0(SYS_getppid));
-	}
-	if (word)
-		trace_set(e, word & ~(uint64_t)DZ_TRACE_CLOSE);
-}
-
-void dz_trace_fork_child(struct dz_engine *e, uint64_t word)
-{
-	struct dz_member *m = trace_member(e);
-
-	atomic_store_explicit(&e->trace_lock, 0, memory_order_relaxed);
-	e->front.trace = m ? &m->trace : &e->no_trace;
-	if ((word & DZ_TRACE_FOLLOW) && !(word & DZ_TRACE_CLOSE))
-		trace_set(e, word);
-}
-
-void dz_trace_end(struct dz_engine *e)
-{
-	void *at = atomic_load_explicit(&e->trace_file, memory_order_relaxed);
-
-	if (at)
-		dz_sys_munmap(at, DZ_TRACE_BYTES);
 }

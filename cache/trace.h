@@ -188,6 +188,13 @@ static inline uint64_t dz_ticks(void)
 /* Name of a session's file in the cache's directory. */
 void dz_trace_file_name(uint32_t session, char name[32]);
 
+/* In the cache's directory while somebody traces; see trace_follow.c. */
+#define DZ_TRACING "tracing"
+/* By /proc; 0: not known. */
+uint32_t dz_trace_parent_of(uint32_t pid);
+/* Of which PID namespace our numbers are. */
+uint64_t dz_trace_pid_ns(void);
+
 struct dz_seg;
 /* In dz_engine_open: is this process to be traced from its start?  Sets its word. */
 void dz_trace_begin(struct dz_engine *e, char *const *envp);

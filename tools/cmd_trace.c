@@ -406,11 +406,14 @@ static int attach(struct trace *t)
 {
 	for (uint32_t i = 0; i < t->n_pids; i++) {
 		int ret = trace_attach(&t->session, t->pids[i]);
+		uint32_t n = t->follows && (ret == 0 || ret == -EAGAIN)
+				     ? trace_attach_family(&t->session, t->pids[i])
+				     : 0;
 
 		if (ret == -EAGAIN) {
-			fprintf(stderr,
-				"dz trace: process %u has not touched a mount: waiting for it\n",
-				t->pids[i]);
+			fprintf(stderr, "dz trace: process %u has not touched a mount: %s\n",
+				t->pids[i],
+				n ? "looking at what it has started" : "waiting for it");
 			t->waits |= 1u << i;
 		} else if (ret == -EBUSY) {
 			return dz_fail("trace", "process %u: another dz trace looks at it",

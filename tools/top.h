@@ -71,7 +71,6 @@ void top_read_files(const struct dz_seg *seg, struct top_seen *seen, bool is_fir
 		    struct top_sample *s);
 /* Of processes that were not forked from another of them. */
 void top_find_parents(struct top_sample *s);
-uint64_t top_pid_ns(void);
 
 enum top_order { TOP_BY_BYTES, TOP_BY_CALLS, TOP_BY_WAIT, TOP_BY_PID, TOP_ORDERS };
 extern const char *const top_order_names[TOP_ORDERS];

@@ -7,12 +7,12 @@
  *     the nearest one that is a member is the parent,
  *     else the first one that was started with our library: it gets a row too.
  */
+#include "cache/trace.h"
 #include "tools/top.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #define ANCESTORS_MAX 32
 
@@ -31,18 +31,6 @@ static size_t read_proc(uint32_t pid, const char *name, char *buf, size_t len)
 	}
 	buf[n] = '\0';
 	return n;
-}
-
-/* "123 (a name) S 45 ...": 45; 0 when it is gone. */
-static uint32_t parent_of(uint32_t pid)
-{
-	char stat[512], state;
-	const char *end;
-	uint32_t parent;
-
-	read_proc(pid, "stat", stat, sizeof(stat));
-	end = strrchr(stat, ')');
-	return end && sscanf(end + 1, " %c %u", &state, &parent) == 2 ? parent : 0;
 }
 
 /* As it was started; another user's cannot be read. */
@@ -88,7 +76,7 @@ static uint32_t ancestor(struct top_sample *s, uint32_t pid)
 {
 	uint32_t first = 0;
 
-	for (int i = 0; i < ANCESTORS_MAX && (pid = parent_of(pid)) > 1; i++) {
+	for (int i = 0; i < ANCESTORS_MAX && (pid = dz_trace_parent_of(pid)) > 1; i++) {
 		if (find(s, pid))
 			return pid;
 		if (is_preloaded(pid))
@@ -97,13 +85,6 @@ static uint32_t ancestor(struct top_sample *s, uint32_t pid)
 	if (first)
 		add_bystander(s, first);
 	return first;
-}
-
-uint64_t top_pid_ns(void)
-{
-	struct stat st;
-
-	return stat("/proc/self/ns/pid", &st) < 0 ? 0 : (uint64_t)st.st_ino;
 }
 
 void top_find_parents(struct top_sample *s)

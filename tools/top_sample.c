@@ -13,6 +13,7 @@
 
 #include "cache/member.h"
 #include "cache/sys.h"
+#include "cache/trace.h"
 #include "tools/place.h"
 
 _Static_assert(sizeof(struct top_counts) == offsetof(struct dz_stats, pad0),
@@ -37,7 +38,7 @@ struct top *top_new(const struct dz_config *cfg)
 	if (!t)
 		abort();
 	t->cfg = cfg;
-	t->pid_ns = top_pid_ns();
+	t->pid_ns = dz_trace_pid_ns();
 	return t;
 }
 

@@ -104,6 +104,12 @@ int trace_open(struct trace_session *s, const struct dz_config *cfg, uint32_t wa
  * it has not touched a mount yet, -EBUSY somebody else looks at it.
  */
 int trace_attach(struct trace_session *s, uint32_t pid);
+/*
+ * What this process has started so far, and, by the list that a process reads when it
+ * begins, what it will start: returns how many there are.  strace does the latter
+ * only; but whose number one knows is the process whose workers do the reading.
+ */
+uint32_t trace_attach_family(struct trace_session *s, uint32_t pid);
 /* Children and successors of what we look at; counts the living. */
 void trace_watch(struct trace_session *s);
 /*

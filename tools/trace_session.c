@@ -29,7 +29,6 @@
 #define RING_BYTES  ((off_t)DZ_TRACE_CELLS * DZ_TRACE_CELL)
 #define HOLD_NS	    1000000	  /* two rings may be this far apart */
 #define STUCK_NS    5000000000ull /* a writer that has not finished by then is gone */
-#define TRACING	    "tracing"
 
 static uint64_t clock_ns(clockid_t clock)
 {
@@ -183,7 +182,7 @@ int trace_open(struct trace_session *s, const struct dz_config *cfg, uint32_t wa
 	ret = make_file(s, session, want & DZ_TRACE_LINES);
 	if (ret < 0)
 		return ret;
-	fd = openat(s->seg.dir_fd, TRACING, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+	fd = openat(s->seg.dir_fd, DZ_TRACING, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
 	if (fd >= 0)
 		close(fd);
 	s->word = (uint64_t)session << 32 | want;
@@ -229,6 +228,33 @@ int trace_attach(struct trace_session *s, uint32_t pid)
 			ret = attach_member(s, i);
 	}
 	return ret;
+}
+
+static bool is_below(uint32_t pid, uint32_t ancestor)
+{
+	for (int i = 0; i < 32 && pid > 1 && pid != ancestor; i++)
+		pid = dz_trace_parent_of(pid);
+	return pid == ancestor;
+}
+
+uint32_t trace_attach_family(struct trace_session *s, uint32_t pid)
+{
+	uint32_t n = 0;
+	int fd = openat(s->seg.dir_fd, DZ_TRACING, O_WRONLY | O_APPEND | O_CLOEXEC);
+
+	if (fd >= 0) {
+		dprintf(fd, "%llx %u %llu\n", (unsigned long long)s->word, pid,
+			(unsigned long long)dz_trace_pid_ns());
+		close(fd);
+	}
+	for (uint32_t i = 1; i < s->seg.n_members; i++) {
+		struct dz_member *m = &s->seg.members[i];
+
+		if (is_live(m) && !atomic_load_explicit(&m->is_agent, memory_order_relaxed) &&
+		    pid_of(m) != pid && is_below(pid_of(m), pid))
+			n += attach_member(s, i) == 0;
+	}
+	return n;
 }
 
 static bool is_ours(const struct trace_session *s, uint32_t pid)
@@ -478,7 +504,7 @@ void trace_close(struct trace_session *s)
 	if (s->fd >= 0)
 		close(s->fd);
 	if (s->seg.hdr && count_sessions(s) == 0)
-		unlinkat(s->seg.dir_fd, TRACING, 0);
+		unlinkat(s->seg.dir_fd, DZ_TRACING, 0);
 	free(s->held.at);
 	free(s->pids);
 	if (s->seg.hdr)

@@ -97,7 +97,7 @@ def opens(text):
 @libblob.test
 def dz_trace_shows_each_call_of_the_workers(trees):
     out = os.path.join(trees.tmp, "lines")
-    for how in ("fork", "spawn", "forkserver"):
+    for how in ("fork", "forkserver"):
         done = subprocess.run([libblob.dz(), "trace", "-f", "-o", out, *command(trees, how, 2)], env=trees.env,
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=100)
         assert done.returncode == 0 and "not seen" not in done.stderr, done
@@ -108,16 +108,52 @@ def dz_trace_shows_each_call_of_the_workers(trees):
 
 @libblob.test
 def dz_trace_counts_each_call_of_the_workers(trees):
+    table = os.path.join(trees.tmp, "table")
+    done = subprocess.run([libblob.dz(), "trace", "-c", "--json", "-o", table, *command(trees, "fork", 2)],
+                          env=trees.env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=100)
+    assert done.returncode == 0, done
+    answer = json.load(open(table, encoding="utf-8"))
+    rows = {row["name"]: row for row in answer["calls"]}
+    # Python reads a file until it is told the end: two reads a file.
+    assert rows["openat"]["calls"] == 2 * FILES and rows["close"]["calls"] == 2 * FILES, rows
+    assert rows["read"]["calls"] == 4 * FILES and rows["read"]["bytes"] == 2 * 1090 and answer["lost"] == 0, rows
+
+
+@libblob.test
+def dz_trace_attached_to_the_loop_shows_its_workers(trees):
+    out = os.path.join(trees.tmp, "attached")
     for how in ("fork", "spawn"):
-        done = subprocess.run([libblob.dz(), "trace", "-c", "--json", "-o", os.path.join(trees.tmp, "table"),
-                               *command(trees, how, 2)], env=trees.env, stdout=subprocess.DEVNULL,
-                              stderr=subprocess.PIPE, timeout=100)
-        assert done.returncode == 0, done
-        answer = json.load(open(os.path.join(trees.tmp, "table"), encoding="utf-8"))
-        rows = {row["name"]: row for row in answer["calls"]}
-        # Python reads a file until it is told the end: two reads a file.
-        assert rows["openat"]["calls"] == 2 * FILES and rows["close"]["calls"] == 2 * FILES, (how, rows)
-        assert rows["read"]["calls"] == 4 * FILES and rows["read"]["bytes"] == 2 * 1090 and answer["lost"] == 0, rows
+        with Job(trees, how) as pid:
+            open(out, "w").close()
+            tracer = subprocess.Popen([libblob.dz(), "trace", "-o", out, "-p", str(pid)], env=trees.env,
+                                      stderr=subprocess.PIPE, text=True)
+            libblob.eventually(lambda: len(set(opens(open(out, encoding="utf-8").read()))) == WORKERS)
+            tracer.send_signal(signal.SIGINT)
+            _, said = tracer.communicate(timeout=20)
+            assert tracer.returncode == 0, said
+            # The loop of fork has touched no mount.
+            assert how != "fork" or "looking at what it has started" in said, said
+
+
+@libblob.test
+def workers_that_start_later_are_followed_from_their_first_call(trees):
+    # The loop touches no mount, waits for a line, and only then starts its workers.
+    waits = LOADER.replace("    loader = ", "    sys.stdin.readline()\n    loader = ")
+    out = os.path.join(trees.tmp, "later")
+    for how in ("fork", "forkserver"):
+        argv = command(trees, how, 2)
+        with open(argv[3], "w", encoding="ascii") as f:
+            f.write(waits)
+        job = subprocess.Popen([libblob.dz(), "run", "--", *argv], env=trees.env, text=True, stdin=subprocess.PIPE,
+                               stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        job.stdout.readline()
+        tracer = subprocess.Popen([libblob.dz(), "trace", "-o", out, "-p", str(job.pid)], env=trees.env,
+                                  stderr=subprocess.PIPE, text=True)
+        assert "waiting for it" in tracer.stderr.readline()
+        job.communicate("go\n", timeout=60)
+        assert job.returncode == 0 and tracer.wait(20) == 0
+        of = opens(open(out, encoding="utf-8").read())
+        assert len(of) == 2 * FILES and len(set(of)) == WORKERS, (how, len(of), set(of))
 
 
 if subprocess.run(["/usr/bin/python3", "-c", "import torch"], stderr=subprocess.DEVNULL).returncode != 0:
