@@ -9,6 +9,7 @@
  * program runs, slower, and one line of the log says why.
  */
 #include "cache/engine_priv.h"
+#include "cache/past.h"
 #include "cache/probe.h"
 #include "cache/sys.h"
 #include "cache/trace.h"
@@ -107,7 +108,7 @@ static uint32_t engine_agent_rec(struct dz_seg *seg, uint64_t identity)
 	return DZ_NONE;
 }
 
-static int engine_bind_mounts(struct dz_engine *e)
+int dz_engine_bind_mounts(struct dz_engine *e)
 {
 	for (uint32_t i = 0; i < e->cfg.n_mounts; i++) {
 		struct dz_mount *m = &e->cfg.mounts[i];
@@ -130,7 +131,7 @@ static int engine_attach(struct dz_engine *e)
 	if (ret == 0)
 		ret = dz_member_join(&e->seg);
 	if (ret == 0)
-		ret = engine_bind_mounts(e);
+		ret = dz_engine_bind_mounts(e);
 	if (ret == 0)
 		return 0;
 	if (ret == -EUSERS)
@@ -147,7 +148,7 @@ static int engine_attach(struct dz_engine *e)
 	ret = dz_seg_open_private(&e->seg, &e->log, PRIVATE_BYTES);
 	if (ret == 0)
 		ret = dz_member_join(&e->seg);
-	return ret < 0 ? ret : engine_bind_mounts(e);
+	return ret < 0 ? ret : dz_engine_bind_mounts(e);
 }
 
 int dz_engine_open(struct dz_engine **out, const struct dz_config *cfg, char *const *envp,
@@ -201,6 +202,7 @@ void dz_engine_close(struct dz_engine *e)
 	if (!dz_map_is_used(e))
 		dz_member_leave(&e->seg);
 	dz_trace_end(e);
+	dz_past_close(e);
 	dz_seg_close(&e->seg);
 	if (e->shared.hdr)
 		dz_seg_close(&e->shared);
@@ -210,12 +212,14 @@ void dz_engine_close(struct dz_engine *e)
 uint32_t dz_engine_fork_prepare(struct dz_engine *e)
 {
 	dz_inline_fork_prepare(e);
+	dz_past_fork_prepare(e);
 	return e->seg.member < e->seg.n_members ? dz_member_prepare_child(&e->seg) : DZ_NONE;
 }
 
 void dz_engine_fork_parent(struct dz_engine *e, uint32_t cookie, bool failed)
 {
 	dz_inline_fork_parent(e);
+	dz_past_fork_parent(e);
 	if (failed)
 		dz_member_cancel_child(&e->seg, cookie);
 }
@@ -229,6 +233,7 @@ void dz_engine_fork_child(struct dz_engine *e, uint32_t cookie)
 		atomic_store_explicit(&e->stripe_owner[i], 0, memory_order_relaxed);
 	dz_engine_forget_bounces(e);
 	dz_inline_abandon(e);
+	dz_past_fork_child(e);
 	/* Without a record of its own it still reads; it just counts in nobody's name. */
 	if (dz_member_adopt(&e->seg, cookie) < 0)
 		e->seg.member = DZ_NONE;

@@ -49,9 +49,11 @@ struct dz_engine {
 	_Atomic uint32_t trace_lock;
 	_Atomic uint32_t trace_session;		    /* of the file that is mapped; 0 none */
 	_Atomic(struct dz_trace_file *) trace_file; /* stays reserved once it was mapped */
-	ptrdiff_t trace_self;	   /* from the thread pointer to its dz_trace_self; 0 none */
-	_Atomic uint64_t said[16]; /* failures of late: see miss.c */
-	_Atomic uint64_t logged;   /* bits: messages that are said once a process */
+	ptrdiff_t trace_self;		/* from the thread pointer to its dz_trace_self; 0 none */
+	_Atomic uint64_t said[16];	/* failures of late: see miss.c */
+	struct dz_engine *_Atomic past; /* made when DRAM is held by others: past.h */
+	_Atomic uint64_t past_until_ms;
+	_Atomic uint64_t logged; /* bits: messages that are said once a process */
 };
 
 /* A seqlock copy out of DRAM: n on success, 0 when those bytes are not there. */
@@ -78,12 +80,16 @@ void dz_read_prefetch(struct dz_engine *e, const struct dz_ofile *f, uint64_t fi
  * disk (1; not with DZ_MISS_FETCH among the flags), or -errno with one log line.
  */
 #define DZ_MISS_FETCH 0x80000000u /* the disk's copy cannot be had: ask Blob */
+#define DZ_MISS_PAST  0x40000000u /* -ENOBUFS instead of -EIO: the caller can go past (past.h) */
 int dz_miss_wait(struct dz_engine *e, const struct dz_ofile *f, uint64_t blk, uint32_t mask,
 		 uint32_t want, uint32_t flags);
 /* Starts fetching; nobody waits. */
 void dz_miss_start(struct dz_engine *e, const struct dz_ofile *f, uint64_t blk, uint32_t want,
 		   uint32_t flags);
-/* Asks for a listing (kind DIR) or a name (ATTR) and waits for the answer. */
+/*
+ * Asks for a listing (kind DIR) or a name (ATTR) and waits for the answer.  -ENOBUFS: no
+ * room in DRAM for it, the caller goes past (past.h).
+ */
 int dz_miss_name(struct dz_engine *e, uint32_t mount, enum dz_kind kind, const char *name,
 		 size_t len, uint32_t flags, bool wait);
 
@@ -140,6 +146,8 @@ void dz_engine_forget_bounces(struct dz_engine *e);
 void dz_map_fork_child(struct dz_engine *e);
 /* Does the program still map pages of the cache? */
 bool dz_map_is_used(const struct dz_engine *e);
+/* The records of the mounts, and of the agents for them, in its segment. */
+int dz_engine_bind_mounts(struct dz_engine *e);
 /* A real descriptor of the file's bytes, or a mapping of such a one. */
 int dz_real_fd(struct dz_engine *e, struct dz_ofile *f);
 

@@ -9,11 +9,12 @@
  * another agent is started; the request goes on under a new token.  It is stuck
  * (stopped, starved), or the next one does not come up: this thread fetches for
  * this read, as it always does where no agent can be.  DRAM is full of blocks that
- * others fetch: ask again for a while.  Blob says no: one log line, -errno.
- * Nothing moves for two minutes: -EIO.
+ * others fetch, or map: ask again for a while, then go past it (past.h).  Blob says
+ * no: one log line, -errno.  Nothing moves for two minutes: -EIO.
  */
 #include "cache/engine_priv.h"
 #include "cache/index.h"
+#include "cache/past.h"
 #include "cache/sys.h"
 
 #include <errno.h>
@@ -24,7 +25,7 @@
 #define PATIENCE_MS 120000
 #define STUCK_MS    2500 /* an agent says once a second that it is there */
 #define GONE_MS	    1500 /* one starts in a tenth of that */
-#define BUSY_MS	    30000
+#define BUSY_MS	    5000
 
 struct miss {
 	struct dz_engine *e;
@@ -224,6 +225,12 @@ static bool miss_on_disk(const struct dz_engine *e, struct dz_key key)
 	return dz_disk_is_on(e->disk) && dz_index_find(&e->seg, key, DZ_TIER_DISK, &ctl) != DZ_NONE;
 }
 
+/* Until when may one wait for room?  Others that did so of late had none. */
+static uint64_t miss_busy_until(const struct dz_engine *e)
+{
+	return dz_now_ms() + (dz_past_is_near(e) ? 0 : BUSY_MS);
+}
+
 int dz_miss_wait(struct dz_engine *e, const struct dz_ofile *f, uint64_t blk, uint32_t mask,
 		 uint32_t want, uint32_t flags)
 {
@@ -232,8 +239,8 @@ int dz_miss_wait(struct dz_engine *e, const struct dz_ofile *f, uint64_t blk, ui
 	uint64_t busy_ms;
 	int ret;
 
-	miss_block(&m, e, f, blk, want | mask, flags & ~DZ_MISS_FETCH);
-	busy_ms = m.since_ms + BUSY_MS;
+	miss_block(&m, e, f, blk, want | mask, flags & ~(DZ_MISS_FETCH | DZ_MISS_PAST));
+	busy_ms = miss_busy_until(e);
 	m.awaited = mask;
 	for (int tries = 0; tries < 64; tries++) {
 		if (dz_dram_has(&e->seg, m.key, mask))
@@ -250,13 +257,17 @@ int dz_miss_wait(struct dz_engine *e, const struct dz_ofile *f, uint64_t blk, ui
 			dz_member_sweep(&e->seg, false);
 			miss_pause(tries < 20 ? 1 : 20);
 			tries -= tries > 20;
-		} else if (ret < 0 && ret != -ECANCELED && ret != -EAGAIN) {
+		} else if (ret == -EAGAIN) {
+			break;
+		} else if (ret < 0 && ret != -ECANCELED) {
 			miss_log(&m, &ref, ret);
 			if (ret == -ESTALE)
 				miss_forget(&m);
 			return miss_errno(ret);
 		}
 	}
+	if ((flags & DZ_MISS_PAST) && dz_past_begin(e, m.req.name))
+		return -ENOBUFS;
 	dz_error(&e->log,
 		 "read %.300s: the cache is too small to hold the block while it is copied: "
 		 "raise DELTAZERO_DRAM_SIZE",
@@ -332,13 +343,15 @@ static int miss_name_once(struct dz_engine *e, uint32_t mount, enum dz_kind kind
 int dz_miss_name(struct dz_engine *e, uint32_t mount, enum dz_kind kind, const char *name,
 		 size_t len, uint32_t flags, bool wait)
 {
-	uint64_t busy_ms = dz_now_ms() + BUSY_MS;
+	uint64_t busy_ms = miss_busy_until(e);
 	int ret;
 
 	for (;;) {
 		ret = miss_name_once(e, mount, kind, name, len, flags, wait);
-		if (!wait || !miss_may_pass(kind, ret) || dz_now_ms() >= busy_ms)
+		if (!wait || !miss_may_pass(kind, ret))
 			return miss_errno(ret);
+		if (dz_now_ms() >= busy_ms)
+			return dz_past_begin(e, name) ? -ENOBUFS : miss_errno(ret);
 		dz_member_sweep(&e->seg, false);
 		miss_pause(20);
 	}

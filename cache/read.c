@@ -13,6 +13,7 @@
 #include "cache/engine_priv.h"
 #include "cache/evict.h"
 #include "cache/index.h"
+#include "cache/past.h"
 #include "cache/probe.h"
 #include "cache/sys.h"
 
@@ -226,7 +227,9 @@ static ssize_t read_slow(struct dz_engine *e, struct dz_ofile *f, uint64_t blk, 
 			flags |= DZ_MISS_FETCH;
 		if (last > blk)
 			dz_read_prefetch(e, f, blk + 1, dz_min_u64(last, blk + WINDOW_MAX));
-		ret = dz_miss_wait(e, f, blk, dz_pieces(off, n), want, flags);
+		ret = dz_miss_wait(e, f, blk, dz_pieces(off, n), want, flags | DZ_MISS_PAST);
+		if (ret == -ENOBUFS)
+			return dz_past_read(e, f, dst, n, blk * DZ_BLOCK_BYTES + off);
 		if (ret < 0)
 			return ret;
 		if (ret == 0 && dz_dram_copy(&e->seg, key, off, n, dst))

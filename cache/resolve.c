@@ -12,6 +12,7 @@
  * within twice the time to live.
  */
 #include "cache/engine_priv.h"
+#include "cache/past.h"
 #include "cache/sys.h"
 
 #include <errno.h>
@@ -102,8 +103,10 @@ int dz_name_resolve(struct dz_engine *e, uint32_t mount, const char *name, size_
 	if (len > DZ_NAME_MAX - strlen(e->cfg.mounts[mount].prefix))
 		return -ENAMETOOLONG;
 	if (len == 0) {
+		int ret = name_check_root(e, mount);
+
 		name_root(e, mount, attr);
-		return name_check_root(e, mount);
+		return ret == -ENOBUFS ? dz_past_resolve(e, mount, name, len, strict, attr) : ret;
 	}
 	for (int round = 0; round < 4; round++) {
 		int ret;
@@ -121,6 +124,8 @@ int dz_name_resolve(struct dz_engine *e, uint32_t mount, const char *name, size_
 			return 0;
 		}
 		ret = name_ask(e, mount, name, len, round);
+		if (ret == -ENOBUFS)
+			return dz_past_resolve(e, mount, name, len, strict, attr);
 		if (ret < 0)
 			return ret;
 	}
@@ -154,6 +159,8 @@ int dz_engine_list(struct dz_engine *e, uint32_t mount, const char *name, size_t
 				return ret;
 		}
 		ret = dz_miss_name(e, mount, DZ_KIND_DIR, name, len, 0, true);
+		if (ret == -ENOBUFS)
+			return dz_past_list(e, mount, name, len, out);
 		if (ret < 0)
 			return ret;
 	}

@@ -22,7 +22,8 @@ struct dz_stats {
 		origin_connections; /* of fetchers: the agent, or inline */
 	_Atomic uint64_t evictions, disk_writes, disk_write_bytes, crc_errors;
 	_Atomic uint64_t name_hits, name_misses;
-	uint64_t pad0[7];
+	_Atomic uint64_t uncached; /* reads and names for which DRAM had no room: past it */
+	uint64_t pad0[6];
 	_Atomic uint32_t by_call[DZ_STAT_CALLS];
 	_Atomic uint32_t bypass_by_call[DZ_STAT_CALLS];
 };

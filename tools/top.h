@@ -19,7 +19,7 @@ struct top_counts {
 	uint64_t misses, wait_ns, bypass;
 	uint64_t origin_requests, origin_bytes, origin_errors, origin_retries, origin_connections;
 	uint64_t evictions, disk_writes, disk_write_bytes, crc_errors;
-	uint64_t name_hits, name_misses;
+	uint64_t name_hits, name_misses, uncached;
 };
 
 struct top_process {

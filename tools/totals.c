@@ -49,6 +49,7 @@ static void add_stripe(struct dz_totals *t, const struct dz_stats *s)
 	t->origin_retries += load(&s->origin_retries);
 	t->origin_connections += load(&s->origin_connections);
 	t->crc_errors += load(&s->crc_errors);
+	t->uncached += load(&s->uncached);
 	t->disk_writes += load(&s->disk_writes);
 	t->disk_write_bytes += load(&s->disk_write_bytes);
 	t->name_hits += load(&s->name_hits);
@@ -167,6 +168,7 @@ void dz_totals_json(FILE *to, const struct dz_totals *t, const char *in)
 		t->origin_connections);
 	fprintf(to, "%s  \"wait_seconds\": %.6f,\n", in, (double)t->wait_ns / 1e9);
 	fprintf(to, "%s  \"evictions\": %" PRIu64 ",\n", in, t->evictions);
+	fprintf(to, "%s  \"uncached\": %" PRIu64 ",\n", in, t->uncached);
 	fprintf(to, "%s  \"dram\": {\"used\": %" PRIu64 ", \"size\": %" PRIu64 "},\n", in,
 		t->dram_used, t->dram_size);
 	fprintf(to, "%s  \"disk\": {\"used\": %" PRIu64 ", \"size\": %" PRIu64 "", in, t->disk_used,
@@ -227,6 +229,7 @@ void dz_totals_prometheus(FILE *to, const struct dz_totals *t)
 	metric(to, "wait_seconds_total", "counter", "Time that calls waited for disk or network.");
 	fprintf(to, "deltazero_wait_seconds_total %.6f\n", (double)t->wait_ns / 1e9);
 	counter(to, "evictions_total", "Blocks evicted.", t->evictions);
+	counter(to, "uncached_total", "Reads and names for which DRAM had no room.", t->uncached);
 	counter(to, "disk_writes_total", "Blocks written to the disk tier.", t->disk_writes);
 	counter(to, "disk_write_bytes_total", "Bytes of them.", t->disk_write_bytes);
 	counter(to, "crc_errors_total", "Blocks of the disk tier with a wrong checksum.",
@@ -298,6 +301,9 @@ void dz_totals_print(FILE *to, const struct dz_totals *t)
 	print_tier_use(to, "NVMe", t->disk_used, t->disk_size,
 		       t->is_disk_off ? ", switched off" : "");
 	fprintf(to, "evictions    %12" PRIu64 "\n", t->evictions);
+	if (t->uncached)
+		fprintf(to, "uncached     %12" PRIu64 " reads and names: DRAM had no room\n",
+			t->uncached);
 	fprintf(to, "bypass       %12" PRIu64 " calls not served\n", t->bypass);
 	for (size_t i = 0; i < CALLS; i++) {
 		if (t->bypass_by_call[i])

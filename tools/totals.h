@@ -21,7 +21,7 @@ struct dz_totals {
 	uint64_t hit_bytes[DZ_TIERS];
 	uint64_t misses, wait_ns;
 	uint64_t origin_requests, origin_bytes, origin_errors, origin_retries, origin_connections;
-	uint64_t evictions, crc_errors, disk_writes, disk_write_bytes;
+	uint64_t uncached, evictions, crc_errors, disk_writes, disk_write_bytes;
 	uint64_t name_hits, name_misses;
 	uint64_t by_call[DZ_STAT_CALLS];
 	uint64_t bypass, bypass_by_call[DZ_STAT_CALLS];
