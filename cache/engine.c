@@ -32,10 +32,9 @@ bool dz_engine_once(struct dz_engine *e, uint32_t bit)
 	return !(atomic_fetch_or_explicit(&e->logged, mask, memory_order_relaxed) & mask);
 }
 
-struct dz_counter dz_engine_counter(struct dz_engine *e)
+struct dz_counter dz_engine_counter_find(struct dz_engine *e, uint32_t member)
 {
 	uintptr_t me = (uintptr_t)__builtin_thread_pointer();
-	uint32_t member = e->seg.member < e->seg.n_members ? e->seg.member : 0;
 	struct dz_stats *base = &e->seg.stats[(size_t)member * DZ_STAT_STRIPES];
 
 	for (int i = 0; i < DZ_STAT_STRIPES - 1; i++) {

@@ -13,6 +13,7 @@
 #include "cache/segment.h"
 
 #define DZ_ENGINE_BOUNCES 64
+#define DZ_ENGINE_HINTS	  16384 /* a power of two: 64 KiB for 16 GiB in whole blocks */
 
 /* A thread's disk buffers; found by thread id, taken over when that thread is gone. */
 struct dz_engine_bounce {
@@ -54,14 +55,33 @@ struct dz_engine {
 	struct dz_engine *_Atomic past; /* made when DRAM is held by others: past.h */
 	_Atomic uint64_t past_until_ms;
 	_Atomic uint64_t logged; /* bits: messages that are said once a process */
+	/*
+	 * Where blocks were last, those of a file side by side: 16 of them in a line that
+	 * stays near, where the index has a line for each, and memory between it and
+	 * the bytes.  Any thread stores any slot there; a slot's record has the last word.
+	 */
+	_Atomic uint32_t hints[DZ_ENGINE_HINTS];
 };
 
-/* A seqlock copy out of DRAM: n on success, 0 when those bytes are not there. */
-size_t dz_dram_copy(const struct dz_seg *seg, struct dz_key key, uint32_t off, size_t n, void *dst);
+/*
+ * A seqlock copy out of DRAM: n on success, 0 when those bytes are not there.
+ * *slot says where the block is, DZ_NONE when it is not in DRAM.
+ */
+size_t dz_dram_copy(const struct dz_seg *seg, struct dz_key key, uint32_t off, size_t n, void *dst,
+		    uint32_t *slot);
+/* The same without a search: true when `slot`, one of DRAM's, had them. */
+bool dz_dram_copy_at(const struct dz_seg *seg, struct dz_key key, uint32_t slot, uint32_t off,
+		     size_t n, void *dst);
 /* Are pieces `mask` of the block in DRAM? */
 bool dz_dram_has(const struct dz_seg *seg, struct dz_key key, uint32_t mask);
 /* Bits of the pieces that [off, off + n) of a block touches. */
-uint32_t dz_pieces(uint32_t off, size_t n);
+static inline uint32_t dz_pieces(uint32_t off, size_t n)
+{
+	uint32_t first = off / (uint32_t)DZ_PIECE_BYTES;
+	uint32_t last = (uint32_t)((off + n - 1) / DZ_PIECE_BYTES);
+
+	return (uint32_t)((2ull << last) - (1ull << first));
+}
 
 ssize_t dz_read_at(struct dz_engine *e, struct dz_ofile *f, void *buf, size_t len, uint64_t off);
 /*
@@ -115,7 +135,18 @@ struct dz_counter {
 	struct dz_stats *stats;
 	bool is_own;
 };
-struct dz_counter dz_engine_counter(struct dz_engine *e);
+/* Of a thread that is not the first: finds its stripe, or takes one. */
+struct dz_counter dz_engine_counter_find(struct dz_engine *e, uint32_t member);
+
+static inline struct dz_counter dz_engine_counter(struct dz_engine *e)
+{
+	uint32_t member = e->seg.member < e->seg.n_members ? e->seg.member : 0;
+
+	if (atomic_load_explicit(&e->stripe_owner[0], memory_order_relaxed) !=
+	    (uintptr_t)__builtin_thread_pointer())
+		return dz_engine_counter_find(e, member);
+	return (struct dz_counter){ &e->seg.stats[(size_t)member * DZ_STAT_STRIPES], true };
+}
 
 static inline void dz_count(struct dz_counter c, _Atomic uint64_t *counter, uint64_t n)
 {

@@ -153,13 +153,6 @@ static uint64_t tier_capacity(const struct dz_seg *seg, enum dz_tier tier)
 	return bytes / mean;
 }
 
-static uint32_t load_shift(const struct dz_seg *seg)
-{
-	uint32_t shift = atomic_load_explicit(&seg->hdr->age_shift, memory_order_relaxed);
-
-	return shift ? (shift - 1) & 31 : 0;
-}
-
 /* The clock's unit follows the capacity, but only when it is off by 4: old
  * words lose their age. */
 static uint32_t choose_shift(const struct dz_seg *seg)
@@ -202,7 +195,7 @@ static _Atomic uint16_t *freq_word(const struct dz_seg *seg, struct dz_key key)
 uint32_t dz_evict_count(const struct dz_seg *seg, enum dz_tier tier, struct dz_key key)
 {
 	uint32_t tick = atomic_load_explicit(&seg->hdr->tick, memory_order_relaxed);
-	uint32_t shift = load_shift(seg);
+	uint32_t shift = dz_evict_shift(seg);
 
 	return dz_evict_freq(atomic_load_explicit(freq_word(seg, key), memory_order_relaxed),
 			     tick >> shift, half_of(seg, tier, shift));
@@ -300,11 +293,6 @@ static bool slot_may_go(const struct dz_seg *seg, enum dz_tier tier, uint32_t sl
 
 /* Ticks in which a second access of the same block is taken for part of the
  * first. */
-static uint32_t period_of(uint32_t shift)
-{
-	return shift > 2 ? 1u << (shift - 2) : 1;
-}
-
 static void touch_group(const struct dz_seg *seg, uint32_t group, uint32_t tick, uint32_t period)
 {
 	_Atomic uint32_t *last = &seg->hdr->group_tick[group % DZ_GROUPS];
@@ -353,18 +341,15 @@ void dz_evict_touch(const struct dz_seg *seg, enum dz_tier tier, uint32_t slot)
 {
 	struct dz_slot *s = dz_slot_of(seg, tier, slot);
 	uint32_t tick = atomic_load_explicit(&seg->hdr->tick, memory_order_relaxed);
-	uint32_t shift = load_shift(seg), period = period_of(shift), last;
+	uint32_t shift = dz_evict_shift(seg), period = dz_evict_period(shift), last;
 	struct dz_key key;
 	_Atomic uint16_t *word;
 	uint16_t w;
 
-	if (seg->is_read_only)
+	if (seg->is_read_only || !dz_evict_is_due(seg, s))
 		return;
-
 	touch_group(seg, atomic_load_explicit(&s->group, memory_order_relaxed), tick, period);
 	last = atomic_load_explicit(&s->tick, memory_order_relaxed);
-	if (last != 0 && tick - last < period)
-		return;
 	atomic_store_explicit(&s->tick, tick ? tick : 1, memory_order_relaxed);
 	key.lo = atomic_load_explicit(&s->key_lo, memory_order_relaxed);
 	key.hi = atomic_load_explicit(&s->key_hi, memory_order_relaxed);
@@ -385,7 +370,7 @@ void dz_evict_filled(const struct dz_seg *seg, enum dz_tier tier, uint32_t slot)
 {
 	struct dz_slot *s = dz_slot_of(seg, tier, slot);
 	uint32_t tick = atomic_load_explicit(&seg->hdr->tick, memory_order_relaxed);
-	uint32_t period = period_of(choose_shift(seg));
+	uint32_t period = dz_evict_period(choose_shift(seg));
 	uint64_t n;
 
 	touch_group(seg, atomic_load_explicit(&s->group, memory_order_relaxed), tick, period);

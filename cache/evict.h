@@ -59,6 +59,29 @@ bool dz_evict_displaces(struct dz_evict_view newcomer, struct dz_evict_view bloc
  * prefetch.  Relaxed stores, any context.
  */
 void dz_evict_touch(const struct dz_seg *seg, enum dz_tier tier, uint32_t slot);
+
+/* Ticks that a unit of the clock has, as a shift. */
+static inline uint32_t dz_evict_shift(const struct dz_seg *seg)
+{
+	uint32_t shift = atomic_load_explicit(&seg->hdr->age_shift, memory_order_relaxed);
+
+	return shift ? (shift - 1) & 31 : 0;
+}
+
+/* Ticks between two counted accesses of a block. */
+static inline uint32_t dz_evict_period(uint32_t shift)
+{
+	return shift > 2 ? 1u << (shift - 2) : 1;
+}
+
+/* Would dz_evict_touch() count the access?  It asks that itself, too. */
+static inline bool dz_evict_is_due(const struct dz_seg *seg, const struct dz_slot *s)
+{
+	uint32_t last = atomic_load_explicit(&s->tick, memory_order_relaxed);
+	uint32_t tick = atomic_load_explicit(&seg->hdr->tick, memory_order_relaxed);
+
+	return last == 0 || tick - last >= dz_evict_period(dz_evict_shift(seg));
+}
 /* A block was filled into `slot` (key and group are stored): it enters the
  * window. */
 void dz_evict_filled(const struct dz_seg *seg, enum dz_tier tier, uint32_t slot);

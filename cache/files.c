@@ -35,16 +35,6 @@ static uint64_t file_ctl(uint32_t gen, uint32_t owner, uint32_t shared, uint32_t
 	return (uint64_t)gen << 32 | (uint64_t)(owner & 0xffff) << 16 | shared | state;
 }
 
-static uint32_t file_state(uint64_t ctl)
-{
-	return (uint32_t)(ctl & 0xff);
-}
-
-static uint32_t file_gen(uint64_t ctl)
-{
-	return (uint32_t)(ctl >> 32);
-}
-
 static uint32_t file_owner(uint64_t ctl)
 {
 	return (uint32_t)(ctl >> 16) & 0xffff;
@@ -53,13 +43,13 @@ static uint32_t file_owner(uint64_t ctl)
 /* Its opener alone may hold it. */
 static bool file_is_private(uint64_t ctl)
 {
-	return file_state(ctl) == DZ_FILE_OPENING ||
-	       (file_state(ctl) == DZ_FILE_OPEN && !(ctl & FILE_SHARED));
+	return dz_file_state(ctl) == DZ_FILE_OPENING ||
+	       (dz_file_state(ctl) == DZ_FILE_OPEN && !(ctl & FILE_SHARED));
 }
 
 static uint64_t file_freed(uint64_t ctl)
 {
-	return file_ctl(file_gen(ctl) + 1, 0, 0, DZ_FILE_FREE);
+	return file_ctl(dz_file_gen(ctl) + 1, 0, 0, DZ_FILE_FREE);
 }
 
 static _Atomic uint64_t *file_held_word(const struct dz_seg *seg, uint32_t member, uint32_t n)
@@ -100,10 +90,11 @@ static uint32_t file_try_alloc(struct dz_seg *seg)
 		_Atomic uint64_t *ctl = &seg->files[n].ctl;
 		uint64_t old = atomic_load_explicit(ctl, memory_order_relaxed);
 
-		if (file_state(old) != DZ_FILE_FREE)
+		if (dz_file_state(old) != DZ_FILE_FREE)
 			continue;
 		if (atomic_compare_exchange_strong(
-			    ctl, &old, file_ctl(file_gen(old), seg->member, 0, DZ_FILE_OPENING))) {
+			    ctl, &old,
+			    file_ctl(dz_file_gen(old), seg->member, 0, DZ_FILE_OPENING))) {
 			if (i > 0)
 				atomic_store_explicit(&seg->hdr->file_hint, hint + i + 1,
 						      memory_order_relaxed);
@@ -139,23 +130,10 @@ uint64_t dz_file_ready(struct dz_seg *seg, uint32_t n)
 	 */
 	while (!atomic_compare_exchange_weak_explicit(
 		&seg->files[n].ctl, &ctl,
-		file_ctl(file_gen(ctl), seg->member, ctl & FILE_SHARED, DZ_FILE_OPEN),
+		file_ctl(dz_file_gen(ctl), seg->member, ctl & FILE_SHARED, DZ_FILE_OPEN),
 		memory_order_release, memory_order_relaxed))
 		;
-	return dz_fh_make(n, file_gen(ctl));
-}
-
-struct dz_ofile *dz_file_get(const struct dz_seg *seg, uint64_t fh)
-{
-	uint32_t n = (uint32_t)fh - 1;
-	uint64_t ctl;
-
-	if (n >= seg->n_files)
-		return NULL;
-	ctl = atomic_load_explicit(&seg->files[n].ctl, memory_order_acquire);
-	if (file_gen(ctl) != (uint32_t)(fh >> 32) || file_state(ctl) < DZ_FILE_OPEN)
-		return NULL;
-	return &seg->files[n];
+	return dz_fh_make(n, dz_file_gen(ctl));
 }
 
 /*
@@ -165,12 +143,12 @@ struct dz_ofile *dz_file_get(const struct dz_seg *seg, uint64_t fh)
 static void file_try_free_shared(struct dz_seg *seg, uint32_t n, uint64_t ctl)
 {
 	struct dz_ofile *f = &seg->files[n];
-	uint64_t freeing = file_ctl(file_gen(ctl), seg->member, FILE_SHARED, FILE_FREEING);
-	uint64_t open = file_ctl(file_gen(ctl), 0, FILE_SHARED, DZ_FILE_OPEN);
+	uint64_t freeing = file_ctl(dz_file_gen(ctl), seg->member, FILE_SHARED, FILE_FREEING);
+	uint64_t open = file_ctl(dz_file_gen(ctl), 0, FILE_SHARED, DZ_FILE_OPEN);
 
-	if (file_state(ctl) == FILE_FREEING && dz_member_is_alive(seg, file_owner(ctl)))
+	if (dz_file_state(ctl) == FILE_FREEING && dz_member_is_alive(seg, file_owner(ctl)))
 		return;
-	if (file_state(ctl) == DZ_FILE_OPEN &&
+	if (dz_file_state(ctl) == DZ_FILE_OPEN &&
 	    (atomic_load_explicit(&f->handover_ms, memory_order_seq_cst) > dz_now_ms() ||
 	     file_is_held(seg, n)))
 		return;
@@ -182,7 +160,7 @@ static void file_try_free_shared(struct dz_seg *seg, uint32_t n, uint64_t ctl)
 		atomic_compare_exchange_strong(&f->ctl, &freeing, open);
 		return;
 	}
-	dz_marker_forget_own(seg, n, file_gen(freeing));
+	dz_marker_forget_own(seg, n, dz_file_gen(freeing));
 	atomic_compare_exchange_strong(&f->ctl, &freeing, file_freed(freeing));
 }
 
@@ -197,7 +175,7 @@ void dz_file_drop(struct dz_seg *seg, uint64_t fh)
 	/* First, so that the bit never names another's; once, for the same reason. */
 	file_unhold(seg, seg->member, n);
 	ctl = atomic_load_explicit(&f->ctl, memory_order_acquire);
-	if (file_gen(ctl) != (uint32_t)(fh >> 32))
+	if (dz_file_gen(ctl) != (uint32_t)(fh >> 32))
 		return;
 	/*
 	 * Another's: a thread of our parent opened it between the copy of the descriptors
@@ -207,7 +185,7 @@ void dz_file_drop(struct dz_seg *seg, uint64_t fh)
 		return;
 	if (file_is_private(ctl) && atomic_compare_exchange_strong(&f->ctl, &ctl, file_freed(ctl)))
 		return;
-	if (file_gen(ctl) == (uint32_t)(fh >> 32) && file_state(ctl) == DZ_FILE_OPEN)
+	if (dz_file_gen(ctl) == (uint32_t)(fh >> 32) && dz_file_state(ctl) == DZ_FILE_OPEN)
 		file_try_free_shared(seg, n, ctl);
 }
 
@@ -301,7 +279,8 @@ static bool file_by_inode(const struct dz_seg *seg, uint64_t ino, struct dz_mark
 		if (atomic_load_explicit(&seg->files[n].marker_ino, memory_order_relaxed) != ino)
 			continue;
 		m->n = n;
-		m->gen = file_gen(atomic_load_explicit(&seg->files[n].ctl, memory_order_acquire));
+		m->gen =
+			dz_file_gen(atomic_load_explicit(&seg->files[n].ctl, memory_order_acquire));
 		m->is_own = true;
 		/* The inode again: it belongs to this generation, not to the one before. */
 		return atomic_load_explicit(&seg->files[n].marker_ino, memory_order_relaxed) == ino;
@@ -337,9 +316,9 @@ static uint64_t file_settled(struct dz_seg *seg, uint32_t n)
 	uint64_t ctl = atomic_load_explicit(word, memory_order_seq_cst);
 
 	/* The freer looks again at the bits: it puts the file back to open, soon. */
-	for (int i = 0; i < 1000 && file_state(ctl) == FILE_FREEING; i++)
+	for (int i = 0; i < 1000 && dz_file_state(ctl) == FILE_FREEING; i++)
 		ctl = atomic_load_explicit(word, memory_order_seq_cst);
-	if (file_state(ctl) == FILE_FREEING) { /* killed there: we hold it, so it opens again */
+	if (dz_file_state(ctl) == FILE_FREEING) { /* killed there: we hold it, so it opens again */
 		file_try_free_shared(seg, n, ctl);
 		ctl = atomic_load_explicit(word, memory_order_seq_cst);
 	}
@@ -361,7 +340,7 @@ int dz_file_resolve(struct dz_seg *seg, int fd, uint64_t *fh)
 	atomic_thread_fence(memory_order_seq_cst);
 	ctl = file_settled(seg, m.n);
 	*fh = dz_fh_make(m.n, m.gen);
-	if (file_state(ctl) == DZ_FILE_OPEN && file_gen(ctl) == m.gen) {
+	if (dz_file_state(ctl) == DZ_FILE_OPEN && dz_file_gen(ctl) == m.gen) {
 		dz_file_share(seg, *fh, 0);
 		file_arrive(&seg->files[m.n]);
 		/* It was not shared before: its only holder may have freed it just then. */
@@ -401,7 +380,7 @@ static void file_drop_of(struct dz_seg *seg, uint32_t member, uint32_t n)
 	if (file_is_private(ctl)) {
 		if (file_owner(ctl) == member)
 			atomic_compare_exchange_strong(&f->ctl, &ctl, file_freed(ctl));
-	} else if (file_state(ctl) != DZ_FILE_FREE) {
+	} else if (dz_file_state(ctl) != DZ_FILE_FREE) {
 		file_try_free_shared(seg, n, ctl);
 	}
 }
@@ -440,7 +419,7 @@ void dz_files_sweep(struct dz_seg *seg)
 		if (file_is_private(ctl)) {
 			if (file_is_orphan(seg, ctl))
 				atomic_compare_exchange_strong(word, &ctl, file_freed(ctl));
-		} else if (file_state(ctl) != DZ_FILE_FREE) {
+		} else if (dz_file_state(ctl) != DZ_FILE_FREE) {
 			file_try_free_shared(seg, n, ctl);
 		}
 	}

@@ -19,12 +19,35 @@ static inline uint64_t dz_fh_make(uint32_t n, uint32_t gen)
 	return (uint64_t)gen << 32 | (n + 1);
 }
 
+/* A description's word: see files.c. */
+static inline uint32_t dz_file_state(uint64_t ctl)
+{
+	return (uint32_t)(ctl & 0xff);
+}
+
+static inline uint32_t dz_file_gen(uint64_t ctl)
+{
+	return (uint32_t)(ctl >> 32);
+}
+
 /* Takes a free description (state opening, held by us); DZ_NONE when all are in use. */
 uint32_t dz_file_alloc(struct dz_seg *seg);
 /* opening -> open: its fields are filled in. Returns its handle. */
 uint64_t dz_file_ready(struct dz_seg *seg, uint32_t n);
 /* The description of a handle; NULL when it is stale or wild.  Any context. */
-struct dz_ofile *dz_file_get(const struct dz_seg *seg, uint64_t fh);
+static inline struct dz_ofile *dz_file_get(const struct dz_seg *seg, uint64_t fh)
+{
+	uint32_t n = (uint32_t)fh - 1;
+	uint64_t ctl;
+
+	if (n >= seg->n_files)
+		return NULL;
+	/* Acquire: pairs with the release of dz_file_ready(). */
+	ctl = atomic_load_explicit(&seg->files[n].ctl, memory_order_acquire);
+	if (dz_file_gen(ctl) != (uint32_t)(fh >> 32) || dz_file_state(ctl) < DZ_FILE_OPEN)
+		return NULL;
+	return &seg->files[n];
+}
 /* This member has no descriptor for it any more. */
 void dz_file_drop(struct dz_seg *seg, uint64_t fh);
 /* It may be held by other processes from now on, and not reclaimed before ms from now. */

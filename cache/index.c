@@ -122,18 +122,9 @@ static bool key_is_valid(struct dz_key key)
 	return key.lo != 0 || key.hi != 0;
 }
 
-/* The bytes that will be copied: their page walk and first lines beside the look at the slot. */
-static void prefetch_bytes(const struct dz_seg *seg, uint32_t slot, uint32_t off)
-{
-	if (slot >= seg->n_dram_slots)
-		return;
-	for (uint32_t i = 0; i < 4; i++)
-		__builtin_prefetch(dz_seg_page(seg, slot) + off + (size_t)i * 64);
-}
-
 static inline __attribute__((always_inline)) uint32_t find(const struct dz_seg *seg,
 							   struct dz_key key, enum dz_tier tier,
-							   uint64_t *ctl, bool fetch, uint32_t off)
+							   uint64_t *ctl, uint32_t off, size_t n)
 {
 	struct places p = places_of(seg, key);
 	uint64_t want = entry_of(&p, tier, 0);
@@ -145,8 +136,8 @@ static inline __attribute__((always_inline)) uint32_t find(const struct dz_seg *
 
 		if (e == 0 || !entry_may_be(e, want))
 			continue;
-		if (fetch)
-			prefetch_bytes(seg, entry_slot(e), off);
+		if (n && entry_slot(e) < seg->n_dram_slots)
+			dz_index_prefetch(seg, entry_slot(e), off, n);
 		if (slot_has(seg, key, tier, entry_slot(e), ctl))
 			return entry_slot(e);
 	}
@@ -156,13 +147,13 @@ static inline __attribute__((always_inline)) uint32_t find(const struct dz_seg *
 uint32_t dz_index_find(const struct dz_seg *seg, struct dz_key key, enum dz_tier tier,
 		       uint64_t *ctl)
 {
-	return find(seg, key, tier, ctl, false, 0);
+	return find(seg, key, tier, ctl, 0, 0);
 }
 
-uint32_t dz_index_find_bytes(const struct dz_seg *seg, struct dz_key key, uint32_t off,
+uint32_t dz_index_find_bytes(const struct dz_seg *seg, struct dz_key key, uint32_t off, size_t n,
 			     uint64_t *ctl)
 {
-	return find(seg, key, DZ_TIER_DRAM, ctl, true, off);
+	return find(seg, key, DZ_TIER_DRAM, ctl, off, n);
 }
 
 /* The first place from `from` on with a living entry of key that is not at `but`; PLACES: none. */

@@ -23,8 +23,21 @@ static inline struct dz_key dz_block_key(struct dz_key base, uint64_t blk)
  */
 uint32_t dz_index_find(const struct dz_seg *seg, struct dz_key key, enum dz_tier tier,
 		       uint64_t *ctl);
-/* The same in DRAM, for who will read the block's bytes from `off` on: they are on their way. */
-uint32_t dz_index_find_bytes(const struct dz_seg *seg, struct dz_key key, uint32_t off,
+/*
+ * The n bytes of DRAM's `slot` from `off` on, or the first KiB of them: the page walk
+ * and those lines come in beside other work; the processor calls for the rest.
+ */
+static inline void dz_index_prefetch(const struct dz_seg *seg, uint32_t slot, uint32_t off,
+				     size_t n)
+{
+	const uint8_t *at = dz_seg_page(seg, slot) + off;
+
+	n = n < 1024 ? n : 1024;
+	for (size_t i = 0; i < n; i += 64)
+		__builtin_prefetch(at + i);
+}
+/* The same in DRAM, for who will read n bytes of the block from `off` on: they are on their way. */
+uint32_t dz_index_find_bytes(const struct dz_seg *seg, struct dz_key key, uint32_t off, size_t n,
 			     uint64_t *ctl);
 /*
  * Makes `slot` findable under `key` (its key fields are already stored).

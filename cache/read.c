@@ -30,14 +30,6 @@
 /* Looks at a block that lies on the disk but cannot be read from there. */
 #define DISK_TRIES 4
 
-uint32_t dz_pieces(uint32_t off, size_t n)
-{
-	uint32_t first = off / (uint32_t)DZ_PIECE_BYTES;
-	uint32_t last = (uint32_t)((off + n - 1) / DZ_PIECE_BYTES);
-
-	return (uint32_t)((2ull << last) - (1ull << first));
-}
-
 /*
  * The copy races with an evictor on purpose; its result counts only if the
  * slot's word is still the same afterwards.
@@ -59,34 +51,68 @@ static inline void read_call_ahead(const uint8_t *at, size_t n)
 		__builtin_prefetch(at + AHEAD_BYTES + i);
 }
 
-size_t dz_dram_copy(const struct dz_seg *seg, struct dz_key key, uint32_t off, size_t n, void *dst)
+/*
+ * The copy and its check: true when `slot` had those bytes, of its generation in
+ * `ctl`, until the last of them was copied.
+ */
+static inline bool read_copy(const struct dz_seg *seg, uint32_t slot, uint64_t ctl, uint32_t off,
+			     size_t n, void *dst)
 {
+	uint64_t after;
+
+	read_racy_copy(dst, dz_seg_page(seg, slot) + off, n);
+	read_call_ahead(dz_seg_page(seg, slot) + off, n);
+	/* Acquire: the copy above stays above; pairs with the evictor's release fence. */
+	atomic_thread_fence(memory_order_acquire);
+	after = atomic_load_explicit(&dz_dram_slot(seg, slot)->ctl, memory_order_relaxed);
+	return dz_ctl_gen(after) == dz_ctl_gen(ctl) && dz_ctl_is_readable(after);
+}
+
+/* Are the bytes there?  A slot's length and place are not believed either. */
+static inline bool read_has(const struct dz_seg *seg, uint32_t slot, uint32_t off, size_t n)
+{
+	const struct dz_slot *s = dz_dram_slot(seg, slot);
 	uint32_t need = dz_pieces(off, n);
 
-	for (int i = 0; i < 3; i++) {
-		uint64_t ctl, after;
-		uint32_t slot = dz_index_find_bytes(seg, key, off, &ctl);
-		const struct dz_slot *s;
+	/* Acquire: pairs with the release that set the bits after the bytes. */
+	return (atomic_load_explicit(&s->valid, memory_order_acquire) & need) == need &&
+	       off + n <= atomic_load_explicit(&s->len, memory_order_relaxed) &&
+	       off + n <= (uint64_t)(seg->n_dram_slots - slot) * DZ_PAGE;
+}
 
-		if (slot == DZ_NONE)
+size_t dz_dram_copy(const struct dz_seg *seg, struct dz_key key, uint32_t off, size_t n, void *dst,
+		    uint32_t *slot)
+{
+	for (int i = 0; i < 3; i++) {
+		uint64_t ctl;
+
+		*slot = dz_index_find_bytes(seg, key, off, n, &ctl);
+		if (*slot == DZ_NONE || !read_has(seg, *slot, off, n))
 			return 0;
-		s = dz_dram_slot(seg, slot);
-		/* Acquire: pairs with the release that set the bits after the bytes. */
-		if ((atomic_load_explicit(&s->valid, memory_order_acquire) & need) != need ||
-		    off + n > atomic_load_explicit(&s->len, memory_order_relaxed) ||
-		    off + n > (uint64_t)(seg->n_dram_slots - slot) * DZ_PAGE)
-			return 0;
-		read_racy_copy(dst, dz_seg_page(seg, slot) + off, n);
-		read_call_ahead(dz_seg_page(seg, slot) + off, n);
-		/* Acquire: the copy above stays above; pairs with the evictor's release fence. */
-		atomic_thread_fence(memory_order_acquire);
-		after = atomic_load_explicit(&s->ctl, memory_order_relaxed);
-		if (dz_ctl_gen(after) == dz_ctl_gen(ctl) && dz_ctl_is_readable(after)) {
-			dz_evict_touch(seg, DZ_TIER_DRAM, slot);
+		if (read_copy(seg, *slot, ctl, off, n, dst)) {
+			dz_evict_touch(seg, DZ_TIER_DRAM, *slot);
 			return n;
 		}
 	}
 	return 0;
+}
+
+bool dz_dram_copy_at(const struct dz_seg *seg, struct dz_key key, uint32_t slot, uint32_t off,
+		     size_t n, void *dst)
+{
+	const struct dz_slot *s = dz_dram_slot(seg, slot);
+	/* Acquire: pairs with the CAS that made it filling or ready. */
+	uint64_t ctl = atomic_load_explicit(&s->ctl, memory_order_acquire);
+
+	/* The key is that of this generation, or the check after the copy fails. */
+	if (!dz_ctl_is_readable(ctl) ||
+	    atomic_load_explicit(&s->key_lo, memory_order_relaxed) != key.lo ||
+	    atomic_load_explicit(&s->key_hi, memory_order_relaxed) != key.hi ||
+	    (key.lo | key.hi) == 0 || !read_has(seg, slot, off, n))
+		return false;
+	if (dz_evict_is_due(seg, s))
+		dz_evict_touch(seg, DZ_TIER_DRAM, slot);
+	return read_copy(seg, slot, ctl, off, n, dst);
 }
 
 bool dz_dram_has(const struct dz_seg *seg, struct dz_key key, uint32_t mask)
@@ -102,6 +128,12 @@ bool dz_dram_has(const struct dz_seg *seg, struct dz_key key, uint32_t mask)
 static struct dz_key read_key(const struct dz_ofile *f, uint64_t blk)
 {
 	return dz_block_key((struct dz_key){ f->key_lo, f->key_hi }, blk);
+}
+
+static inline _Atomic uint32_t *read_hint(struct dz_engine *e, const struct dz_ofile *f,
+					  uint64_t blk)
+{
+	return &e->hints[(f->key_lo + blk) % DZ_ENGINE_HINTS];
 }
 
 /* All pieces that block `blk` of the file has. */
@@ -211,6 +243,7 @@ static ssize_t read_slow(struct dz_engine *e, struct dz_ofile *f, uint64_t blk, 
 			 size_t n, size_t left, void *dst, enum dz_tier *tier)
 {
 	struct dz_key key = read_key(f, blk);
+	uint32_t slot;
 	uint64_t last = (blk * DZ_BLOCK_BYTES + off + left - 1) / DZ_BLOCK_BYTES;
 
 	for (int i = 0; i < 16; i++) {
@@ -232,7 +265,7 @@ static ssize_t read_slow(struct dz_engine *e, struct dz_ofile *f, uint64_t blk, 
 			return dz_past_read(e, f, dst, n, blk * DZ_BLOCK_BYTES + off);
 		if (ret < 0)
 			return ret;
-		if (ret == 0 && dz_dram_copy(&e->seg, key, off, n, dst))
+		if (ret == 0 && dz_dram_copy(&e->seg, key, off, n, dst, &slot))
 			return (ssize_t)n;
 	}
 	return -EIO;
@@ -272,27 +305,53 @@ static void read_count(struct dz_engine *e, struct dz_ofile *f, enum dz_tier tie
 	dz_call_needed(e, tier, tier == DZ_TIER_DISK ? ns : 0);
 }
 
-ssize_t dz_read_at(struct dz_engine *e, struct dz_ofile *f, void *buf, size_t len, uint64_t off)
+static inline void read_count_hit(struct dz_engine *e, size_t n)
+{
+	struct dz_counter c = dz_engine_counter(e);
+
+	dz_count(c, &c.stats->hits[DZ_TIER_DRAM], 1);
+	dz_count(c, &c.stats->hit_bytes[DZ_TIER_DRAM], n);
+}
+
+/*
+ * The bytes, if they are where the block was last.  Memory is what takes the time,
+ * and a processor looks a few hundred instructions ahead: so they are called for
+ * first, then come books and checks, then the copy.  One that fails was counted
+ * all the same.
+ */
+static inline bool read_near(struct dz_engine *e, const struct dz_ofile *f, uint64_t blk,
+			     uint32_t off, size_t n, void *dst)
+{
+	uint32_t slot = atomic_load_explicit(read_hint(e, f, blk), memory_order_relaxed);
+
+	if (slot >= e->seg.n_dram_slots)
+		return false;
+	dz_index_prefetch(&e->seg, slot, off, n);
+	read_count_hit(e, n);
+	return dz_dram_copy_at(&e->seg, read_key(f, blk), slot, off, n, dst);
+}
+
+static ssize_t read_blocks(struct dz_engine *e, struct dz_ofile *f, void *buf, size_t len,
+			   uint64_t off)
 {
 	size_t done = 0;
 
-	if (off >= f->size || !len)
-		return 0;
-	len = (size_t)dz_min_u64(dz_min_u64(len, READ_MAX), f->size - off);
 	while (done < len) {
 		uint64_t blk = (off + done) / DZ_BLOCK_BYTES, since = 0;
-		uint32_t in = (uint32_t)((off + done) & BLOCK_MASK);
+		uint32_t in = (uint32_t)((off + done) & BLOCK_MASK), slot = DZ_NONE;
 		size_t n = (size_t)dz_min_u64(len - done, DZ_BLOCK_BYTES - in);
 		enum dz_tier tier = DZ_TIER_DRAM;
-		ssize_t got = (ssize_t)dz_dram_copy(&e->seg, read_key(f, blk), in, n,
-						    (uint8_t *)buf + done);
+		uint8_t *dst = (uint8_t *)buf + done;
+		ssize_t got = (ssize_t)dz_dram_copy(&e->seg, read_key(f, blk), in, n, dst, &slot);
 
+		if (got)
+			atomic_store_explicit(read_hint(e, f, blk), slot, memory_order_relaxed);
 		if (!got && e->shared.hdr)
-			got = (ssize_t)dz_dram_copy(&e->shared, read_key(f, blk), in, n,
-						    (uint8_t *)buf + done);
+			got = (ssize_t)dz_dram_copy(&e->shared, read_key(f, blk), in, n, dst,
+						    &slot);
 		if (!got) {
 			since = dz_now_ns();
-			got = read_slow(e, f, blk, in, n, len - done, (uint8_t *)buf + done, &tier);
+			got = read_slow(e, f, blk, in, n, len - done, dst, &tier);
 		}
 		if (got < 0)
 			return done ? (ssize_t)done : got;
@@ -302,4 +361,20 @@ ssize_t dz_read_at(struct dz_engine *e, struct dz_ofile *f, void *buf, size_t le
 			read_advance(e, f, blk);
 	}
 	return (ssize_t)done;
+}
+
+ssize_t dz_read_at(struct dz_engine *e, struct dz_ofile *f, void *buf, size_t len, uint64_t off)
+{
+	uint64_t size = f->size, blk = off / DZ_BLOCK_BYTES;
+	uint32_t in = (uint32_t)(off & BLOCK_MASK);
+
+	if (off >= size || !len)
+		return 0;
+	len = (size_t)dz_min_u64(dz_min_u64(len, READ_MAX), size - off);
+	if (in + len > DZ_BLOCK_BYTES || !read_near(e, f, blk, in, len, buf))
+		return read_blocks(e, f, buf, len, off);
+	DZ_PROBE3(read, DZ_TIER_DRAM, len, 0);
+	if (in == 0)
+		read_advance(e, f, blk);
+	return (ssize_t)len;
 }

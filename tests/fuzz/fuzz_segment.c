@@ -129,10 +129,11 @@ static void patch(const uint8_t *p)
 static void read_all(void)
 {
 	static uint8_t buf[DZ_BLOCK_BYTES];
+	uint32_t slot;
 
 	for (uint64_t n = 0; n < 14; n++) {
-		dz_dram_copy(&seg, key_of(n), 0, 1, buf);
-		dz_dram_copy(&seg, key_of(n), 65536, DZ_BLOCK_BYTES - 65536, buf);
+		dz_dram_copy(&seg, key_of(n), 0, 1, buf, &slot);
+		dz_dram_copy(&seg, key_of(n), 65536, DZ_BLOCK_BYTES - 65536, buf, &slot);
 		dz_dram_has(&seg, key_of(n), 0xffff);
 	}
 }

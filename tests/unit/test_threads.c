@@ -31,6 +31,7 @@ static _Atomic uint64_t copies, fills, wrong, names_found, pinned;
 struct worker {
 	struct dz_seg seg;
 	uint64_t seed;
+	uint32_t hint[KEYS]; /* where a block was found last */
 	uint8_t buf[DZ_BLOCK_BYTES];
 };
 
@@ -119,8 +120,14 @@ static void copy(struct worker *w, uint64_t n)
 {
 	uint32_t off = (uint32_t)(next_random(w) % len_of(n));
 	uint32_t len = (uint32_t)(1 + next_random(w) % (len_of(n) - off));
+	bool got;
 
-	if (dz_dram_copy(&w->seg, key_of(n), off, len, w->buf) == 0)
+	/* Where it was last, which may be another's now; or by a search. */
+	if (next_random(w) % 2 && w->hint[n % KEYS] < w->seg.n_dram_slots)
+		got = dz_dram_copy_at(&w->seg, key_of(n), w->hint[n % KEYS], off, len, w->buf);
+	else
+		got = dz_dram_copy(&w->seg, key_of(n), off, len, w->buf, &w->hint[n % KEYS]);
+	if (!got)
 		return;
 	atomic_fetch_add(&copies, 1);
 	if (!bytes_are(w->buf, n, off, len))
