@@ -27,6 +27,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -155,6 +156,17 @@ static bool agent_is_done(struct agent *a)
 	return true;
 }
 
+/* Our page tables for what was added: the network's thread shall not fault on each page. */
+static void agent_map_new(const struct dz_seg *seg, uint32_t from)
+{
+	uint32_t to = dz_seg_backed(seg);
+
+	/* An older kernel refuses: then the faults come one by one. */
+	if (from < to)
+		dz_sys_3(SYS_madvise, seg->dram + from * DZ_MIB, (to - from) * DZ_MIB,
+			 MADV_POPULATE_WRITE);
+}
+
 /*
  * Memory for the DRAM tier is allocated ahead of its use, beside the network: the
  * kernel clears every page of it.
@@ -165,11 +177,14 @@ static void *agent_grower_main(void *arg)
 
 	while (!atomic_load_explicit(&a->is_ending, memory_order_acquire)) {
 		uint32_t seen = atomic_load_explicit(&a->grow, memory_order_acquire);
+		uint32_t backed = dz_seg_backed(&a->seg);
 		uint64_t used =
 			atomic_load_explicit(&a->seg.hdr->dram_used, memory_order_relaxed) / DZ_MIB;
 
-		if (used + AHEAD_SLABS < dz_seg_backed(&a->seg) || !dz_seg_grow(&a->seg))
+		if (used + AHEAD_SLABS < backed || !dz_seg_grow(&a->seg))
 			dz_sys_futex_wait(&a->grow, seen, SLEEP_MS);
+		else
+			agent_map_new(&a->seg, backed);
 	}
 	return NULL;
 }
