@@ -235,6 +235,12 @@ static bool dir_is_hidden(DIR *libc, struct dz_path *p)
 	return true;
 }
 
+/* In a trace it is an open of a descriptor, as strace would show it. */
+static long number_of(int ret, struct dz_dir *const *d)
+{
+	return ret < 0 ? ret : (*d)->fd;
+}
+
 DZ_DOOR(DIR *, opendir, const char *path)
 {
 	DIR *(*libc_opendir)(const char *) = DZ_REAL(opendir);
@@ -248,7 +254,8 @@ DZ_DOOR(DIR *, opendir, const char *path)
 		if (dir ? !dir_is_hidden(dir, &p) : !dz_path_again(-errno, &p))
 			return dir_or_libc(dir);
 	}
-	r = dz_done(DZ_CALL_opendir, r < 0 ? r : dir_open(&p, &d), path);
+	r = dz_done(DZ_CALL_opendir, r < 0 ? r : number_of(dir_open(&p, &d), &d), AT_FDCWD, path,
+		    O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_DIRECTORY);
 	return r < 0 ? NULL : (DIR *)d;
 }
 
@@ -260,7 +267,7 @@ DZ_DOOR(DIR *, fdopendir, int fd)
 
 	if (r == 0)
 		return libc_fdopendir(fd);
-	r = dz_done(DZ_CALL_fdopendir, r, fd);
+	r = dz_done(DZ_CALL_fdopendir, r < 0 ? r : 0, fd);
 	return r < 0 ? NULL : (DIR *)d;
 }
 
@@ -274,7 +281,7 @@ DZ_DOOR(int, closedir, DIR *dir)
 		return libc_closedir(dir);
 	fd = d->fd;
 	dir_free(d);
-	return (int)dz_done(DZ_CALL_closedir, dz_fd_close(fd), dir);
+	return (int)dz_done(DZ_CALL_closedir, dz_fd_close(fd), fd);
 }
 
 DZ_DOOR(struct dirent64 *, readdir, DIR *dir)

@@ -85,14 +85,13 @@ static int stream_seek(void *cookie, off64_t *off, int whence)
 static int stream_close(void *cookie)
 {
 	struct stream *s = cookie;
-	int fd = s->fd, ret = 0;
+	int fd = s->fd;
 
 	if (s->is_detached)
 		return 0;
 	s->magic = 0;
 	dz_sys_munmap(s, sizeof(*s));
-	ret = dz_fd_close(fd);
-	return ret < 0 ? (int)dz_ret(ret) : 0;
+	return (int)dz_done(DZ_CALL_close, dz_fd_close(fd), fd);
 }
 
 /* A stream that reads `fd` and closes it; the descriptor stays the caller's on error. */
@@ -301,6 +300,12 @@ FILE *dz_stdio_wrap(int fd, const char *mode)
 	return stream_fdopen(fd, dz_fd_get(fd), mode, &fp) < 0 ? NULL : fp;
 }
 
+/* In a trace it is an open of a descriptor, as strace would show it. */
+static long number_of(int ret, FILE *const *fp)
+{
+	return ret < 0 ? ret : (*fp)->_fileno;
+}
+
 DZ_DOOR(FILE *, fopen, const char *path, const char *mode)
 {
 	FILE *(*libc_fopen)(const char *, const char *) = DZ_REAL(fopen);
@@ -313,7 +318,8 @@ DZ_DOOR(FILE *, fopen, const char *path, const char *mode)
 		if (fp || !dz_path_again(-errno, &p))
 			return fp;
 	}
-	r = dz_done(DZ_CALL_fopen, r < 0 ? r : stream_open(&p, mode, &fp), path, mode);
+	r = dz_done(DZ_CALL_fopen, r < 0 ? r : number_of(stream_open(&p, mode, &fp), &fp), AT_FDCWD,
+		    path, mode_flags(mode));
 	return r < 0 ? NULL : fp;
 }
 

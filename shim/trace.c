@@ -31,6 +31,13 @@ static void add_stat(struct dz_call_record *rec, const struct stat *st)
 	rec->size = (uint64_t)st->st_size;
 }
 
+static void add_statx(struct dz_call_record *rec, const struct statx *stx)
+{
+	rec->has_stat = true;
+	rec->mode = stx->stx_mode;
+	rec->size = stx->stx_size;
+}
+
 static bool fills_buffer(uint32_t call)
 {
 	return call == DZ_CALL_read || call == DZ_CALL_pread || call == DZ_CALL_readlink ||
@@ -51,7 +58,8 @@ static bool gives_fd(const struct dz_call_record *rec)
 {
 	return rec->result >= 0 &&
 	       (rec->call == DZ_CALL_open || rec->call == DZ_CALL_openat ||
-		rec->call == DZ_CALL___open_2 || rec->call == DZ_CALL___openat_2);
+		rec->call == DZ_CALL___open_2 || rec->call == DZ_CALL___openat_2 ||
+		rec->call == DZ_CALL_fopen || rec->call == DZ_CALL_opendir);
 }
 
 /* That of the descriptor that the call gave, or of its first argument. */
@@ -91,6 +99,8 @@ void dz_traced(struct dz_call_span *span, uint32_t call, long result, bool is_by
 		else if (kind_of(kinds, i) == DZ_ARG_MEMORY)
 			add_content(&rec, p);
 	}
+	if (call == DZ_CALL_statx && result == 0)
+		add_statx(&rec, (const struct statx *)args[4]);
 	rec.fd_path = fd_path(&rec, kinds, path, sizeof(path));
 	dz_engine_span_end(dz_engine, &dz_trace_self, span, &rec);
 }

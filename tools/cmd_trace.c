@@ -52,6 +52,7 @@ static const char help[] =
 	"  -t, -tt, -ttt, -r    time of day, with microseconds, since 1970; since the\n"
 	"                       last line\n"
 	"  -y                   paths of descriptors\n"
+	"  -q, -qq              not how COMMAND ended\n"
 	"  -s N                 show N bytes of what was read (none)\n"
 	"      --format FORMAT  lines, chrome (JSON that Perfetto opens), dftracer (for\n"
 	"                       its tools) or record (for dz replay)\n"
@@ -78,8 +79,11 @@ struct trace {
 	uint32_t n_pids;
 	uint32_t waits; /* of pids that have not touched a mount yet: bits */
 	char **command;
-	pid_t child;
+	pid_t child, pid; /* child: -1 once it has ended */
 	int status;
+	uint32_t quiet; /* -q */
+	enum { NO_END, HAS_ENDED, END_IS_TOLD } end;
+	uint64_t ended_ns;
 	uint32_t seen[256]; /* threads: hash -> tid */
 };
 
@@ -224,6 +228,9 @@ static void set_flag(struct trace *t, int opt)
 	case 'r':
 		t->style.relative = true;
 		break;
+	case 'q':
+		t->quiet++;
+		break;
 	case 'y':
 		t->style.with_paths = true;
 		break;
@@ -291,7 +298,7 @@ static int parse(struct trace *t, int argc, char **argv)
 	int opt, ret = 0;
 
 	while (ret == 0 &&
-	       (opt = getopt_long(argc, argv, "+cCS:e:P:zZfp:o:Ttrys:m:h", options, NULL)) != -1) {
+	       (opt = getopt_long(argc, argv, "+cCS:e:P:zZfp:o:Ttrqys:m:h", options, NULL)) != -1) {
 		if (opt == 'h') {
 			puts(help);
 			exit(dz_flushed("trace"));
@@ -477,11 +484,23 @@ static void catch_signals(void)
 
 static bool is_over(struct trace *t)
 {
-	if (t->child > 0 && waitpid(t->child, &t->status, WNOHANG) == t->child)
+	if (t->child > 0 && waitpid(t->child, &t->status, WNOHANG) == t->child) {
+		t->pid = t->child;
 		t->child = -1;
+		t->end = HAS_ENDED;
+		t->ended_ns = dz_wall_ms() * 1000000;
+	}
 	if (t->command)
 		return (t->child < 0 && (t->session.n_live == 0 || stop_asked)) || stop_asked > 2;
 	return stop_asked || (!t->waits && t->session.n_live == 0);
+}
+
+/* Behind the lines of its calls, so not before they have been read once more. */
+static void tell_end(struct trace *t)
+{
+	if (t->end == HAS_ENDED && !t->quiet && has_lines(t) && !t->only_counts)
+		trace_end_line(t->to, &t->style, (uint32_t)t->pid, t->ended_ns, t->status);
+	t->end = t->end == HAS_ENDED ? END_IS_TOLD : t->end;
 }
 
 static void loop(struct trace *t)
@@ -489,12 +508,14 @@ static void loop(struct trace *t)
 	uint64_t wait_ms = 5;
 
 	for (;;) {
-		bool over;
+		bool over, was_ended = t->end == HAS_ENDED;
 
 		trace_watch(&t->session);
 		attach_late(t);
 		over = is_over(t);
 		take_all(t, over);
+		if (over || was_ended)
+			tell_end(t);
 		if (over || ferror(t->to))
 			return;
 		/* Counts need no haste. */

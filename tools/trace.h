@@ -154,6 +154,8 @@ struct trace_style {
 	uint64_t last_ns;
 };
 void trace_line(FILE *to, struct trace_style *style, const struct trace_event *ev);
+/* How a process ended, by its wait status, and when. */
+void trace_end_line(FILE *to, struct trace_style *style, uint32_t pid, uint64_t ns, int status);
 
 /* Constants of a family of flags (the letters of trace_calls.def), joined by '|'. */
 void trace_flags(FILE *to, char family, uint64_t value);

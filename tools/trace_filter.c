@@ -109,6 +109,9 @@ static bool add_status(struct trace_filter *f, char *list, char *why, size_t len
 			success = true;
 		} else if (strcmp(word, "failed") == 0) {
 			failure = true;
+		} else if (strcmp(word, "unfinished") == 0 || strcmp(word, "unavailable") == 0 ||
+			   strcmp(word, "detached") == 0) {
+			continue; /* strace's: none of ours is ever so */
 		} else {
 			snprintf(why, len, "no such status: %s: successful or failed", word);
 			return false;

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <time.h>
 
 #define RESULT_COLUMN 40
@@ -66,6 +67,19 @@ static void put_stat(FILE *to, const struct trace_event *ev, uint64_t address)
 		return;
 	}
 	fprintf(to, "{st_mode=%s|%04o, st_size=%" PRIu64 ", ...}",
+		S_ISDIR(ev->mode) ? "S_IFDIR" : "S_IFREG", ev->mode & 07777, ev->size);
+}
+
+/* What the library fills in: all that a blob has, of which nothing is an attribute. */
+static void put_statx(FILE *to, const struct trace_event *ev, uint64_t address)
+{
+	if (!ev->has_stat) {
+		put_address(to, address);
+		return;
+	}
+	fprintf(to,
+		"{stx_mask=STATX_ALL, stx_attributes=0, stx_mode=%s|%04o, stx_size=%" PRIu64
+		", ...}",
 		S_ISDIR(ev->mode) ? "S_IFDIR" : "S_IFREG", ev->mode & 07777, ev->size);
 }
 
@@ -155,6 +169,8 @@ static void put_arg(FILE *to, const struct trace_event *ev, const struct trace_s
 		put_string(to, ev, i);
 	} else if (kind == 'S') {
 		put_stat(to, ev, value);
+	} else if (kind == 'Z') {
+		put_statx(to, ev, value);
 	} else if (kind == 'b') {
 		put_buffer(to, ev, value, style->content);
 	} else if (kind == 'p') {
@@ -269,19 +285,18 @@ static void put_tier(FILE *to, const struct trace_event *ev, const struct trace_
 	putc('>', to);
 }
 
-static void put_stamp(FILE *to, struct trace_style *style, const struct trace_event *ev)
+static void put_stamp(FILE *to, struct trace_style *style, uint64_t ns)
 {
-	time_t seconds = (time_t)(ev->start_ns / 1000000000);
-	unsigned int us = (unsigned int)(ev->start_ns / 1000 % 1000000);
-	uint64_t since =
-		style->last_ns && ev->start_ns > style->last_ns ? ev->start_ns - style->last_ns : 0;
+	time_t seconds = (time_t)(ns / 1000000000);
+	unsigned int us = (unsigned int)(ns / 1000 % 1000000);
+	uint64_t since = style->last_ns && ns > style->last_ns ? ns - style->last_ns : 0;
 	char text[32];
 	struct tm tm;
 
 	if (style->relative)
 		fprintf(to, "%6" PRIu64 ".%06u ", since / 1000000000,
 			(unsigned int)(since / 1000 % 1000000));
-	style->last_ns = ev->start_ns;
+	style->last_ns = ns;
 	if (style->stamp == TRACE_EPOCH) {
 		fprintf(to, "%lld.%06u ", (long long)seconds, us);
 	} else if (style->stamp != TRACE_NO_STAMP && localtime_r(&seconds, &tm)) {
@@ -293,6 +308,27 @@ static void put_stamp(FILE *to, struct trace_style *style, const struct trace_ev
 	}
 }
 
+static void put_front(FILE *to, struct trace_style *style, uint32_t tid, uint64_t ns)
+{
+	if (style->is_file)
+		fprintf(to, "%-5u ", tid);
+	else if (style->n_pids > 1)
+		fprintf(to, "[pid %5u] ", tid);
+	put_stamp(to, style, ns);
+}
+
+void trace_end_line(FILE *to, struct trace_style *style, uint32_t pid, uint64_t ns, int status)
+{
+	const char *name = WIFSIGNALED(status) ? sigabbrev_np(WTERMSIG(status)) : NULL;
+
+	put_front(to, style, pid, ns);
+	if (!WIFSIGNALED(status))
+		fprintf(to, "+++ exited with %d +++\n", WEXITSTATUS(status));
+	else
+		fprintf(to, "+++ killed by SIG%s%s +++\n", name ? name : "?",
+			WCOREDUMP(status) ? " (core dumped)" : "");
+}
+
 void trace_line(FILE *to, struct trace_style *style, const struct trace_event *ev)
 {
 	char *left = NULL;
@@ -301,11 +337,7 @@ void trace_line(FILE *to, struct trace_style *style, const struct trace_event *e
 
 	if (!mem)
 		return;
-	if (style->is_file)
-		fprintf(mem, "%-5u ", ev->tid);
-	else if (style->n_pids > 1)
-		fprintf(mem, "[pid %5u] ", ev->tid);
-	put_stamp(mem, style, ev);
+	put_front(mem, style, ev->tid, ev->start_ns);
 	fprintf(mem, "%s(", trace_call_info(ev->call)->name);
 	put_args(mem, ev, style);
 	fputs(") ", mem);

@@ -4,8 +4,12 @@
 
 #include <fcntl.h>
 #include <inttypes.h>
+#include <linux/fiemap.h>
+#include <linux/fs.h>
 #include <sys/file.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 struct name {
@@ -24,26 +28,53 @@ struct name {
 #define LARGEFILE_BIT 0100000
 #endif
 
-static const struct name open_flags[] = {
-	N(O_APPEND),	N(O_ASYNC),   N(O_CLOEXEC),
-	N(O_CREAT),	N(O_TMPFILE), N(O_DIRECT),
-	N(O_DIRECTORY), N(O_EXCL),    { LARGEFILE_BIT, "O_LARGEFILE" },
-	N(O_NOATIME),	N(O_NOCTTY),  N(O_NOFOLLOW),
-	N(O_NONBLOCK),	N(O_PATH),    N(O_SYNC),
-	N(O_DSYNC),	N(O_TRUNC)
-};
+/* In the order of strace's tables: what holds another stands before it. */
+static const struct name open_flags[] = { N(O_CREAT),
+					  N(O_EXCL),
+					  N(O_NOCTTY),
+					  N(O_TRUNC),
+					  N(O_APPEND),
+					  N(O_NONBLOCK),
+					  N(O_SYNC),
+					  N(O_DSYNC),
+					  N(O_DIRECT),
+					  { LARGEFILE_BIT, "O_LARGEFILE" },
+					  N(O_NOFOLLOW),
+					  N(O_NOATIME),
+					  N(O_CLOEXEC),
+					  N(O_PATH),
+					  N(O_TMPFILE),
+					  N(O_DIRECTORY),
+					  { O_ASYNC, "FASYNC" } };
+static const struct name statx_masks[] = { N(STATX_ALL),
+					   N(STATX_BASIC_STATS),
+					   N(STATX_TYPE),
+					   N(STATX_MODE),
+					   N(STATX_NLINK),
+					   N(STATX_UID),
+					   N(STATX_GID),
+					   N(STATX_ATIME),
+					   N(STATX_MTIME),
+					   N(STATX_CTIME),
+					   N(STATX_INO),
+					   N(STATX_SIZE),
+					   N(STATX_BLOCKS),
+					   N(STATX_BTIME),
+					   { 0x1000, "STATX_MNT_ID" },
+					   { 0x2000, "STATX_DIOALIGN" } };
+static const struct name ioctls[] = { N(TCGETS),	  N(TIOCGWINSZ),    N(FIONREAD),
+				      N(FIONBIO),	  N(FIOCLEX),	    N(FIONCLEX),
+				      N(FIGETBSZ),	  N(FIBMAP),	    N(FICLONE),
+				      N(FS_IOC_GETFLAGS), N(FS_IOC_FIEMAP), N(BLKGETSIZE64) };
 static const struct name prot[] = { N(PROT_READ), N(PROT_WRITE), N(PROT_EXEC) };
 static const struct name map_flags[] = { N(MAP_SHARED_VALIDATE), N(MAP_SHARED),	   N(MAP_PRIVATE),
 					 N(MAP_FIXED),		 N(MAP_ANONYMOUS), N(MAP_POPULATE),
 					 N(MAP_NORESERVE),	 N(MAP_DENYWRITE), N(MAP_LOCKED),
 					 N(MAP_NONBLOCK),	 N(MAP_STACK),	   N(MAP_HUGETLB) };
 static const struct name access_modes[] = { N(R_OK), N(W_OK), N(X_OK) };
-static const struct name at_flags[] = { N(AT_SYMLINK_NOFOLLOW),
-					N(AT_EMPTY_PATH),
-					N(AT_SYMLINK_FOLLOW),
-					N(AT_NO_AUTOMOUNT),
-					{ 0x2000, "AT_STATX_FORCE_SYNC" },
-					{ 0x4000, "AT_STATX_DONT_SYNC" } };
+static const struct name at_flags[] = { N(AT_SYMLINK_NOFOLLOW), N(AT_EMPTY_PATH),
+					N(AT_SYMLINK_FOLLOW),	N(AT_NO_AUTOMOUNT),
+					N(AT_STATX_FORCE_SYNC), N(AT_STATX_DONT_SYNC) };
 static const struct name remap_flags[] = { N(MREMAP_MAYMOVE), N(MREMAP_FIXED) };
 static const struct name sync_flags[] = { N(MS_ASYNC), N(MS_INVALIDATE), N(MS_SYNC) };
 static const struct name rename_flags[] = { { 1, "RENAME_NOREPLACE" },
@@ -77,13 +108,23 @@ static const struct {
 	{                                                                                          \
 		c, one, DZ_ARRAY_LEN(names), names, unknown                                        \
 	}
-	F('q', false, open_flags, "O_???"),	   F('O', false, open_flags, "O_???"),
-	F('P', false, prot, "PROT_???"),	   F('M', false, map_flags, "MAP_???"),
-	F('A', false, access_modes, "?_OK"),	   F('T', false, at_flags, "AT_???"),
-	F('r', false, remap_flags, "MREMAP_???"),  F('y', false, sync_flags, "MS_???"),
-	F('R', false, rename_flags, "RENAME_???"), F('k', false, lock_ops, "LOCK_???"),
-	F('w', true, whences, "SEEK_???"),	   F('a', true, advices, "POSIX_FADV_???"),
-	F('v', true, madvices, "MADV_???"),	   F('c', true, fcntls, "F_???"),
+	F('q', false, open_flags, "O_???"),
+	F('O', false, open_flags, "O_???"),
+	F('P', false, prot, "PROT_???"),
+	F('M', false, map_flags, "MAP_???"),
+	F('A', false, access_modes, "?_OK"),
+	F('T', false, at_flags, "AT_???"),
+	F('r', false, remap_flags, "MREMAP_???"),
+	F('y', false, sync_flags, "MS_???"),
+	F('R', false, rename_flags, "RENAME_???"),
+	F('k', false, lock_ops, "LOCK_???"),
+	F('w', true, whences, "SEEK_???"),
+	F('a', true, advices, "POSIX_FADV_???"),
+	F('X', false, statx_masks, "STATX_???"),
+	F('Y', false, at_flags, "AT_???"),
+	F('i', true, ioctls, ""),
+	F('v', true, madvices, "MADV_???"),
+	F('c', true, fcntls, "F_???"),
 };
 
 /* What strace says where no bit is set. */
@@ -100,7 +141,8 @@ static void one_of(FILE *to, size_t f, uint64_t value)
 			return;
 		}
 	}
-	fprintf(to, "%#" PRIx64 " /* %s */", value, families[f].unknown);
+	fprintf(to, *families[f].unknown ? "%#" PRIx64 " /* %s */" : "%#" PRIx64, value,
+		families[f].unknown);
 }
 
 static void some_of(FILE *to, size_t f, uint64_t value, const char *bar)
@@ -124,17 +166,22 @@ void trace_flags(FILE *to, char family, uint64_t value)
 {
 	static const char *const modes[] = { "O_RDONLY", "O_WRONLY", "O_RDWR", "O_ACCMODE" };
 
+	bool has_first = family == 'O' ||
+			 (family == 'Y' && !(value & (AT_STATX_FORCE_SYNC | AT_STATX_DONT_SYNC)));
+
 	value = (uint32_t)value;
 	for (size_t f = 0; f < DZ_ARRAY_LEN(families); f++) {
 		if (families[f].family != family)
 			continue;
 		if (family == 'O')
 			fputs(modes[value & 3], to);
+		else if (has_first)
+			fputs("AT_STATX_SYNC_AS_STAT", to);
 		if (families[f].is_one)
 			one_of(to, f, value);
 		else
 			some_of(to, f, family == 'O' ? value & ~(uint64_t)3 : value,
-				family == 'O' ? "|" : "");
+				has_first ? "|" : "");
 		return;
 	}
 	fprintf(to, "%#" PRIx64, value);

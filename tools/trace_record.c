@@ -157,14 +157,16 @@ static char op_of(const struct trace_event *ev)
 	static const struct {
 		const char *name;
 		char op;
-	} ops[] = { { "openat", 'o' },	 { "creat", 'o' },   { "fopen", 'o' },
-		    { "close", 'c' },	 { "read", 'r' },    { "pread64", 'r' },
-		    { "readv", 'r' },	 { "preadv", 'r' },  { "preadv2", 'r' },
-		    { "sendfile", 'r' }, { "mmap", 'm' },    { "newfstatat", 's' },
-		    { "statx", 's' },	 { "access", 's' },  { "faccessat", 's' },
-		    { "readlink", 's' }, { "opendir", 'l' }, { "getdents64", 'l' },
-		    { "scandirat", 'l' } };
-	const char *name = trace_call_info(ev->call)->name;
+	} ops[] = { { "openat", 'o' },	{ "creat", 'o' },      { "close", 'c' },
+		    { "read", 'r' },	{ "pread64", 'r' },    { "readv", 'r' },
+		    { "preadv", 'r' },	{ "preadv2", 'r' },    { "sendfile", 'r' },
+		    { "mmap", 'm' },	{ "newfstatat", 's' }, { "statx", 's' },
+		    { "access", 's' },	{ "faccessat", 's' },  { "readlink", 's' },
+		    { "opendir", 'l' }, { "getdents64", 'l' }, { "scandirat", 'l' } };
+	const char *symbol = trace_call_info(ev->call)->symbol;
+	/* These are shown as strace shows them, openat and close. */
+	bool is_stream = strcmp(symbol, "opendir") == 0 || strcmp(symbol, "closedir") == 0;
+	const char *name = is_stream ? symbol : trace_call_info(ev->call)->name;
 
 	for (size_t i = 0; i < DZ_ARRAY_LEN(ops); i++) {
 		if (strcmp(ops[i].name, name) == 0)

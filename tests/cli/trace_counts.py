@@ -114,7 +114,7 @@ def rows_are_sorted_as_wanted(trees):
 def children_appear_under_their_own_numbers(trees):
     _, text, _ = counted(trees, "_exit")
     # six threads, three children
-    assert len(set(re.findall(r"^(\d+) ", text, re.M))) == 9
+    assert len(set(re.findall(r"^(\d+) +\w+\(", text, re.M))) == 9
     _, text, _ = counted(trees, "_exit", "--no-follow", "-tt")
     assert "openat" in text and "[pid" in text, text[:300]
 

@@ -21,7 +21,7 @@ TRACED = os.path.join(os.environ["DZ_BUILD"], "tests", "cli", "traced")
 def trace(trees, *args, command=("lines",), check=True):
     """Lines of dz trace -o on `traced lines MOUNT`."""
     out = os.path.join(trees.tmp, "out")
-    done = subprocess.run([libblob.dz(), "trace", "-o", out, *args, TRACED, command[0], trees.mount,
+    done = subprocess.run([libblob.dz(), "trace", "-qq", "-o", out, *args, TRACED, command[0], trees.mount,
                            *command[1:]],
                           env=trees.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60)
     assert not check or done.returncode == 0, done
@@ -202,6 +202,68 @@ def the_exit_status_is_that_of_the_command(trees):
     assert run() == 125
     assert run("-e", "trace=nonsense", "true") == 125
     assert run("-e", "tier=moon", "true") == 125
+
+
+@libblob.test
+def the_end_of_the_command_is_told_as_strace_tells_it(trees):
+    needs_strace()
+    out = os.path.join(trees.tmp, "end")
+    for script in ("cat {}/text/other.txt", "cat {}/text/nothing; exit 7", "cat {}/text/other.txt; kill -9 $$",
+                   "kill -TERM $$"):
+        ends = []
+        for tool, root in ((["strace", "-f"], trees.local), ([libblob.dz(), "trace"], trees.mount)):
+            subprocess.run([*tool, "-o", out, "sh", "-c", script.format(root)], env=trees.env,
+                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            line = re.match(r"(\d+) +(\+\+\+ .* \+\+\+)$", open(out, encoding="utf-8").read().splitlines()[-1])
+            ends.append(line and line[2])
+        assert ends[0] and ends[0] == ends[1], (script, ends)
+    assert not any("+++" in line for line in trace(trees))
+
+
+def families(lines, root, wanted):
+    """Between two programs: the calls that touch the tree, by name of the file or by descriptor."""
+    calls, fds = [], set()
+    for line in lines:
+        call = re.sub(r"^\d+ +", "", line)
+        fd = re.match(r"\w+\((\d+)[,)]", call)
+        if root not in call and not (fd and fd[1] in fds):
+            continue
+        name = call.split("(")[0]
+        opened = re.match(r"openat\(.* = (\d+)", call)
+        if opened:
+            fds.add(opened[1])
+        if name == "close" and fd:
+            fds.discard(fd[1])
+        if name in wanted:
+            calls.append(call.replace(root, "ROOT"))
+    return calls
+
+
+@libblob.test
+def ordinary_programs_make_the_calls_that_strace_shows(trees):
+    needs_strace()
+    wanted = {"openat", "close", "newfstatat", "lseek", "access", "faccessat", "readlink", "statx", "fadvise64"}
+    for argv in (["cat", "{}/text/lines.txt"], ["head", "-1", "{}/text/lines.txt"], ["wc", "-l", "{}/text/other.txt"],
+                 ["cmp", "{}/text/lines.txt", "{}/text/empty"], ["tac", "{}/text/other.txt"],
+                 ["stat", "{}/text/lines.txt"], ["/usr/bin/python3", "-c", "open('{}/text/other.txt').read()"]):
+        seen = []
+        for tool, root in ((["strace", "-f"], trees.local), ([libblob.dz(), "trace"], trees.mount)):
+            out = os.path.join(trees.tmp, "calls")
+            subprocess.run([*tool, "-o", out, *[word.format(root) for word in argv]], env=trees.env,
+                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            seen.append(normal_calls(families(open(out, encoding="utf-8").read().splitlines(), root, wanted)))
+        diff = list(difflib.unified_diff(*seen, "strace", "dz trace", n=0, lineterm=""))
+        assert seen[0] and not diff, (argv, "\n".join(diff))
+
+
+def normal_calls(calls):
+    text = []
+    for call in calls:
+        call = re.sub(r" <[^<>]*>$", "", call)
+        # What a file system tells more than Blob, and the kind of file system.
+        call = re.sub(r"stx_mask=[^,]*, stx_attributes=[^,]*", "MASK", call)
+        text.append(re.sub(r" += ", " = ", re.sub(r"0x[0-9a-f]{6,}", "ADDRESS", call)))
+    return text
 
 
 @libblob.test
