@@ -97,22 +97,31 @@ size_t dz_dram_copy(const struct dz_seg *seg, struct dz_key key, uint32_t off, s
 	return 0;
 }
 
-bool dz_dram_copy_at(const struct dz_seg *seg, struct dz_key key, uint32_t slot, uint32_t off,
-		     size_t n, void *dst)
+/* Has `slot` those bytes of this block?  Then *ctl is its word, and the use is counted. */
+static inline bool read_is_at(const struct dz_seg *seg, struct dz_key key, uint32_t slot,
+			      uint32_t off, size_t n, uint64_t *ctl)
 {
 	const struct dz_slot *s = dz_dram_slot(seg, slot);
-	/* Acquire: pairs with the CAS that made it filling or ready. */
-	uint64_t ctl = atomic_load_explicit(&s->ctl, memory_order_acquire);
 
+	/* Acquire: pairs with the CAS that made it filling or ready. */
+	*ctl = atomic_load_explicit(&s->ctl, memory_order_acquire);
 	/* The key is that of this generation, or the check after the copy fails. */
-	if (!dz_ctl_is_readable(ctl) ||
+	if (!dz_ctl_is_readable(*ctl) ||
 	    atomic_load_explicit(&s->key_lo, memory_order_relaxed) != key.lo ||
 	    atomic_load_explicit(&s->key_hi, memory_order_relaxed) != key.hi ||
 	    (key.lo | key.hi) == 0 || !read_has(seg, slot, off, n))
 		return false;
 	if (dz_evict_is_due(seg, s))
 		dz_evict_touch(seg, DZ_TIER_DRAM, slot);
-	return read_copy(seg, slot, ctl, off, n, dst);
+	return true;
+}
+
+bool dz_dram_copy_at(const struct dz_seg *seg, struct dz_key key, uint32_t slot, uint32_t off,
+		     size_t n, void *dst)
+{
+	uint64_t ctl;
+
+	return read_is_at(seg, key, slot, off, n, &ctl) && read_copy(seg, slot, ctl, off, n, dst);
 }
 
 bool dz_dram_has(const struct dz_seg *seg, struct dz_key key, uint32_t mask)
@@ -305,30 +314,35 @@ static void read_count(struct dz_engine *e, struct dz_ofile *f, enum dz_tier tie
 	dz_call_needed(e, tier, tier == DZ_TIER_DISK ? ns : 0);
 }
 
-static inline void read_count_hit(struct dz_engine *e, size_t n)
+static inline void read_count_hit(struct dz_engine *e, struct dz_ofile *f, size_t n)
 {
 	struct dz_counter c = dz_engine_counter(e);
+	_Atomic uint64_t *hits = &c.stats->hits[DZ_TIER_DRAM];
 
-	dz_count(c, &c.stats->hits[DZ_TIER_DRAM], 1);
+	dz_count(c, hits, 1);
 	dz_count(c, &c.stats->hit_bytes[DZ_TIER_DRAM], n);
+	read_count_file(f, n, atomic_load_explicit(hits, memory_order_relaxed));
 }
 
 /*
  * The bytes, if they are where the block was last.  Memory is what takes the time,
  * and a processor looks a few hundred instructions ahead: so they are called for
- * first, then come books and checks, then the copy.  One that fails was counted
- * all the same.
+ * first, then come checks and books, then the copy.  One that is overtaken by an
+ * evictor was counted all the same.
  */
-static inline bool read_near(struct dz_engine *e, const struct dz_ofile *f, uint64_t blk,
-			     uint32_t off, size_t n, void *dst)
+static inline bool read_near(struct dz_engine *e, struct dz_ofile *f, uint64_t blk, uint32_t off,
+			     size_t n, void *dst)
 {
 	uint32_t slot = atomic_load_explicit(read_hint(e, f, blk), memory_order_relaxed);
+	uint64_t ctl;
 
 	if (slot >= e->seg.n_dram_slots)
 		return false;
 	dz_index_prefetch(&e->seg, slot, off, n);
-	read_count_hit(e, n);
-	return dz_dram_copy_at(&e->seg, read_key(f, blk), slot, off, n, dst);
+	if (!read_is_at(&e->seg, read_key(f, blk), slot, off, n, &ctl))
+		return false;
+	read_count_hit(e, f, n);
+	return read_copy(&e->seg, slot, ctl, off, n, dst);
 }
 
 static ssize_t read_blocks(struct dz_engine *e, struct dz_ofile *f, void *buf, size_t len,
