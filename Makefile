@@ -25,7 +25,7 @@ DZ_CFLAGS = -std=gnu11 -I. -D_GNU_SOURCE -fPIC -fvisibility=hidden -pthread $(WA
 DZ_LDFLAGS = -Wl,-z,defs,-z,now,-z,relro,--exclude-libs,ALL
 
 # The engine and the shim need libc only; the fetching side needs curl, OpenSSL and expat.
-FETCH_SRC = $(wildcard cache/fetch*.c cache/agent.c cache/blob/*.c)
+FETCH_SRC = $(wildcard cache/fetch*.c cache/agent.c cache/pager*.c cache/blob/*.c)
 CORE_SRC = $(filter-out $(FETCH_SRC),$(wildcard cache/*.c))
 SHIM_SRC = $(wildcard shim/*.c) $(wildcard shim/*.S)
 TOOL_SRC = $(wildcard tools/*.c)

@@ -17,6 +17,7 @@
 #include "cache/fetch.h"
 #include "cache/index.h"
 #include "cache/member.h"
+#include "cache/pager.h"
 #include "cache/slabs.h"
 #include "cache/sys.h"
 
@@ -24,6 +25,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
+#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -132,6 +134,26 @@ static void agent_scrub(struct agent *a)
 	dz_index_scrub(seg, part * buckets, buckets);
 }
 
+/* Programs wait for pages, and pager and keeper were killed at once. */
+static void agent_start_pager(const struct agent *a)
+{
+	char exe[DZ_PATH_MAX] = "", dir[DZ_PATH_MAX], n[16];
+	char *argv[] = { exe, (char[]){ "agent" }, n, (char[]){ "pager" }, dir, NULL };
+	char *slash;
+	pid_t pid;
+
+	if (readlink("/proc/self/exe", exe, sizeof(exe) - 1) < 0)
+		return;
+	memcpy(dir, exe, sizeof(dir));
+	slash = strrchr(dir, '/');
+	if (slash)
+		*slash = '\0';
+	snprintf(n, sizeof(n), "%u", a->n);
+	/* Nobody waits for it. */
+	signal(SIGCHLD, SIG_IGN);
+	posix_spawn(&pid, exe, NULL, NULL, argv, environ);
+}
+
 /* Time to go?  Also the housekeeping of once a second. */
 static bool agent_is_done(struct agent *a)
 {
@@ -141,6 +163,8 @@ static bool agent_is_done(struct agent *a)
 		return true;
 	dz_member_sweep(&a->seg, false);
 	agent_scrub(a);
+	if (dz_pager_is_missed(a->seg.dir_fd, a->n))
+		agent_start_pager(a);
 	if (!agent_is_alone(a) || !dz_fetcher_is_idle(a->fetcher)) {
 		a->alone_since_ms = 0;
 		return false;
@@ -252,8 +276,7 @@ static int agent_run(struct agent *a)
 	}
 }
 
-/* Nothing of whoever started us: signals, working directory, process group. */
-static void agent_be_nobodys_child(void)
+void dz_agent_detach(const char *name)
 {
 	sigset_t none;
 
@@ -262,9 +285,10 @@ static void agent_be_nobodys_child(void)
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGHUP, SIG_IGN);
 	signal(SIGINT, SIG_IGN);
+	signal(SIGCHLD, SIG_DFL);
 	if (chdir("/") < 0)
 		return;
-	prctl(PR_SET_NAME, "dz-agent");
+	prctl(PR_SET_NAME, name);
 	umask(077);
 }
 
@@ -323,13 +347,15 @@ int dz_agent_main(int argc, char **argv)
 	static struct agent a; /* large; this process is ours */
 	int ret;
 
+	if (argc > 2 && strcmp(argv[2], "pager") == 0)
+		return dz_pager_main(argc, argv);
 	if (argc != 2) {
 		fprintf(stderr, "dz agent: started by the library, not by hand\n");
 		return 1;
 	}
 	/* Before the working directory changes: paths in it may be relative to the program's. */
 	dz_config_read(&a.cfg, environ);
-	agent_be_nobodys_child();
+	dz_agent_detach("dz-agent");
 	a.n = (uint32_t)strtoul(argv[1], NULL, 10);
 	a.fifo = -1;
 	a.log = (struct dz_log){ .level = a.cfg.log_level,

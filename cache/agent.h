@@ -10,5 +10,7 @@
  * exit status: 0, or 1 when another agent serves N or the cache cannot be used.
  */
 int dz_agent_main(int argc, char **argv);
+/* Nothing of whoever started us any more: signals, working directory, name. */
+void dz_agent_detach(const char *name);
 
 #endif

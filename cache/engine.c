@@ -9,6 +9,7 @@
  * program runs, slower, and one line of the log says why.
  */
 #include "cache/engine_priv.h"
+#include "cache/lazy.h"
 #include "cache/past.h"
 #include "cache/probe.h"
 #include "cache/sys.h"
@@ -197,9 +198,7 @@ void dz_engine_close(struct dz_engine *e)
 {
 	if (e->disk)
 		dz_disk_close(e->disk);
-	/* What is mapped may still be read by later destructors: the sweeper ends us. */
-	if (!dz_map_is_used(e))
-		dz_member_leave(&e->seg);
+	dz_member_leave(&e->seg);
 	dz_trace_end(e);
 	dz_past_close(e);
 	dz_seg_close(&e->seg);
@@ -212,6 +211,7 @@ uint32_t dz_engine_fork_prepare(struct dz_engine *e)
 {
 	dz_inline_fork_prepare(e);
 	dz_past_fork_prepare(e);
+	dz_lazy_fork_prepare(e);
 	return e->seg.member < e->seg.n_members ? dz_member_prepare_child(&e->seg) : DZ_NONE;
 }
 
@@ -236,7 +236,7 @@ void dz_engine_fork_child(struct dz_engine *e, uint32_t cookie)
 	/* Without a record of its own it still reads; it just counts in nobody's name. */
 	if (dz_member_adopt(&e->seg, cookie) < 0)
 		e->seg.member = DZ_NONE;
-	dz_map_fork_child(e);
+	dz_lazy_fork_child(e);
 	dz_trace_fork_child(e, trace);
 }
 
@@ -250,13 +250,15 @@ void dz_engine_handover(struct dz_engine *e, dz_fh fh, int fd)
 
 bool dz_engine_owns_fd(const struct dz_engine *e, int fd)
 {
-	return fd >= 0 && (fd == e->seg.dir_fd || fd == e->seg.lock_fd || fd == e->seg.dram_fd ||
-			   (e->disk && dz_disk_owns_fd(e->disk, fd)));
+	return fd >= 0 &&
+	       (fd == e->seg.dir_fd || fd == e->seg.lock_fd || fd == e->seg.dram_fd ||
+		(e->lazy.is_open && fd == e->lazy.fd) || (e->disk && dz_disk_owns_fd(e->disk, fd)));
 }
 
 int dz_engine_next_fd(const struct dz_engine *e, int from)
 {
 	const int own[] = { e->seg.dir_fd, e->seg.lock_fd, e->seg.dram_fd,
+			    e->lazy.is_open ? e->lazy.fd : -1,
 			    e->disk ? dz_disk_next_fd(e->disk, from) : -1 };
 	int next = -1;
 

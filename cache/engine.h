@@ -25,6 +25,7 @@ struct dz_engine;
 /* The front of a struct dz_engine: all of it that a door reads itself. */
 struct dz_engine_front {
 	const _Atomic uint64_t *trace; /* never NULL; not 0: somebody looks (cache/trace.h) */
+	_Atomic uintptr_t maps_low, maps_high; /* what all that was mapped lies in */
 };
 
 /* An open-file description: number and generation in one word; 0 is none. */
@@ -168,14 +169,40 @@ int64_t dz_engine_seek(struct dz_engine *e, dz_fh fh, int64_t off, int whence);
 int dz_engine_advise(struct dz_engine *e, dz_fh fh, uint64_t off, uint64_t len, int advice);
 
 /*
- * A kernel mapping of [off, off + len) (off a multiple of the page size) with
- * mmap(2)'s prot, flags and addr; the file may be closed afterwards.  Returns 0
- * and the address, or -errno as mmap(2) gives it (-EACCES shared and writable).
+ * A mapping of [off, off + len) (off a multiple of the page size) with mmap(2)'s
+ * prot, flags and addr; the file may be closed afterwards.  Returns 0 and the
+ * address, or -errno as mmap(2) gives it (-EACCES shared and writable); of what
+ * MAP_FIXED replaces, the engine is not told separately.
  */
 int dz_engine_map(struct dz_engine *e, dz_fh fh, void *addr, size_t len, int prot, int flags,
 		  uint64_t off, void **out);
-/* The program unmapped or replaced [addr, addr + len): pins under it may go. */
-void dz_engine_unmapped(struct dz_engine *e, void *addr, size_t len);
+/* May there be a mapping of ours in [at, end)?  Two loads. */
+static inline bool dz_engine_may_map(const struct dz_engine *e, uintptr_t at, uintptr_t end)
+{
+	const struct dz_engine_front *f = (const void *)e;
+
+	return at < atomic_load_explicit(&f->maps_high, memory_order_relaxed) &&
+	       end > atomic_load_explicit(&f->maps_low, memory_order_relaxed);
+}
+/*
+ * Around a call by which the program unmaps or replaces [at, end), whole pages: what
+ * the one returns the other gets, with what the kernel said.
+ */
+uint32_t dz_engine_unmap_begin(struct dz_engine *e, uintptr_t at, uintptr_t end);
+void dz_engine_unmap_end(struct dz_engine *e, uint32_t taken, uintptr_t at, uintptr_t end,
+			 bool is_gone);
+/* What of [at, end) is ours: these bits, of any part of it. */
+#define DZ_MAP_IS_OURS	 1
+#define DZ_MAP_IS_SHARED 2
+#define DZ_MAP_IS_LAZY	 4 /* the program's own memory, to the kernel */
+int dz_engine_map_is(const struct dz_engine *e, uintptr_t at, uintptr_t end);
+/* mremap(2) of a range that is ours, as of a file's mapping. */
+int dz_engine_remap(struct dz_engine *e, void *addr, size_t len, size_t new_len, int flags,
+		    void *new_addr, void **out);
+/* mprotect(2) has set the protection of [at, end). */
+void dz_engine_map_protected(struct dz_engine *e, uintptr_t at, uintptr_t end, int prot);
+/* madvise(WILLNEED): what the kernel cannot bring is fetched. */
+void dz_engine_map_willneed(struct dz_engine *e, uintptr_t at, uintptr_t end);
 /*
  * A real, ordinary, read-only descriptor with the file's bytes at offset 0 (a
  * sealed memfd or an unlinked file of the cache directory), for what only the

@@ -22,7 +22,18 @@ struct dz_engine_bounce {
 	struct dz_bounce *bounce;
 };
 
-struct dz_maps; /* what is mapped in this process: map.c */
+struct dz_maps; /* what is mapped in this process: maps.c */
+
+/* Of lazy mappings: lazy.c. */
+struct dz_lazy {
+	_Atomic uint32_t lock;
+	bool is_open;
+	int fd;		  /* when open: our userfaultfd; high, O_CLOEXEC */
+	uint32_t agent;	  /* whose files it serves */
+	uint64_t session; /* the pager's name for us; 0: none */
+	uint64_t ids;	  /* given to mappings so far */
+	uint64_t off_until_ms;
+};
 
 struct dz_engine {
 	struct dz_engine_front front;
@@ -34,6 +45,7 @@ struct dz_engine {
 	char lib_dir[DZ_PATH_MAX];     /* where our shared object lies */
 	uint32_t rec[DZ_MOUNTS_MAX];   /* mount of the config -> mount record */
 	uint32_t agent[DZ_MOUNTS_MAX]; /* -> agent record of its credentials */
+	uint32_t home_agent;	       /* of files of no mount of ours: the pager's */
 	char *const *envp;
 	_Atomic uint32_t is_inline;   /* no agent: this process fetches itself */
 	_Atomic uint32_t inline_lock; /* one thread pumps at a time */
@@ -42,7 +54,7 @@ struct dz_engine {
 	struct dz_inline *inl;	      /* the fetch module's state, made on first use */
 	_Atomic uint32_t pid;
 	struct dz_maps *_Atomic maps; /* made by the first mmap of a managed file */
-	_Atomic uint32_t map_lock;
+	struct dz_lazy lazy;
 	_Atomic uint64_t agent_seen_ms; /* an agent was alive then */
 	struct dz_engine_bounce bounces[DZ_ENGINE_BOUNCES];
 	_Atomic uintptr_t stripe_owner[DZ_STAT_STRIPES - 1]; /* thread pointers */
@@ -120,6 +132,7 @@ int dz_agent_call(struct dz_engine *e, uint32_t agent);
 bool dz_agent_is_own(const struct dz_engine *e, uint32_t agent);
 bool dz_agent_is_alive(struct dz_engine *e, uint32_t agent);
 int dz_spawn_agent(struct dz_engine *e, uint32_t agent);
+int dz_spawn_pager(struct dz_engine *e, uint32_t agent);
 
 /* Fetches in this thread until the lease has ended: the fetch module, loaded on first use. */
 int dz_inline_pump(struct dz_engine *e, const struct dz_lease_ref *ref);
@@ -173,10 +186,6 @@ struct dz_bounce *dz_engine_bounce_lock(struct dz_engine *e);
 void dz_engine_bounce_unlock(struct dz_engine *e, struct dz_bounce *b);
 /* In a forked child: the parent's. */
 void dz_engine_forget_bounces(struct dz_engine *e);
-/* In a forked child that has a record of its own. */
-void dz_map_fork_child(struct dz_engine *e);
-/* Does the program still map pages of the cache? */
-bool dz_map_is_used(const struct dz_engine *e);
 /* The records of the mounts, and of the agents for them, in its segment. */
 int dz_engine_bind_mounts(struct dz_engine *e);
 /* A real descriptor of the file's bytes, or a mapping of such a one. */

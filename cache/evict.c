@@ -286,7 +286,7 @@ static bool slot_may_go(const struct dz_seg *seg, enum dz_tier tier, uint32_t sl
 		atomic_load_explicit(&dz_slot_of(seg, tier, slot)->ctl, memory_order_relaxed);
 
 	return dz_ctl_state(ctl) == DZ_SLOT_READY &&
-	       !(tier == DZ_TIER_DRAM && dz_slab_is_mapped(seg, slot / DZ_SLAB_PAGES));
+	       !(tier == DZ_TIER_DRAM && dz_slab_seems_mapped(seg, slot / DZ_SLAB_PAGES));
 }
 
 /* ---- accesses ---- */

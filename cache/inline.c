@@ -98,7 +98,7 @@ static uint32_t inline_agent_of(struct dz_engine *e, const struct dz_lease_ref *
 		if (e->rec[i] == rec)
 			return e->agent[i];
 	}
-	return 0;
+	return e->home_agent;
 }
 
 /* ---- around code that is not ours ---- */

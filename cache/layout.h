@@ -101,7 +101,7 @@ _Static_assert(sizeof(struct dz_slot) == 64, "a slot is one cache line");
 struct dz_slab {
 	_Atomic uint64_t ctl;
 	_Atomic uint64_t bitmap[6];
-	_Atomic uint64_t mapped; /* DRAM: some member may map it, look at their pins */
+	_Atomic uint64_t mapped; /* DRAM: may a program map it?  see pins.c */
 };
 _Static_assert(sizeof(struct dz_slab) == 64, "a slab header is one cache line");
 
@@ -264,7 +264,7 @@ struct dz_seg_header {
 	uint32_t dram_ino; /* low half of the inode of the `dram` that belongs to it */
 	uint64_t off_members, off_stats, off_held, off_mounts, off_agents, off_pending, off_leases,
 		off_requests, off_files, off_buckets, off_dram_slots, off_dram_slabs,
-		off_disk_slots, off_disk_slabs, off_disk_map, off_freq, off_window, off_pins;
+		off_disk_slots, off_disk_slabs, off_disk_map, off_freq, off_window;
 	/* from here on: changed while in use, a cache line each */
 	_Alignas(64) _Atomic uint32_t tick;    /* counted accesses: the clock of eviction */
 	_Atomic uint32_t dram_hint, disk_hint; /* where to look for a free slab */
@@ -290,8 +290,9 @@ struct dz_seg_header {
 	_Atomic uint32_t group_tick[DZ_GROUPS]; /* last use */
 	_Atomic uint32_t group_gap[DZ_GROUPS];	/* longest time without */
 	_Atomic uint32_t fresh[DZ_CLASSES];	/* slot + 1 of DRAM filled last, by class */
-	_Atomic uint64_t disk_lock;  /* inode of our slab files' lock, hashed; 0: not known */
-	_Atomic uint32_t disk_slabs; /* of n_disk_slabs those that found room */
+	_Atomic uint64_t disk_lock;   /* inode of our slab files' lock, hashed; 0: not known */
+	_Atomic uint32_t disk_slabs;  /* of n_disk_slabs those that found room */
+	_Atomic uint32_t dram_mapped; /* about how many DRAM slabs programs map */
 };
 _Static_assert(sizeof(struct dz_seg_header) <= 4096, "the header fits its page");
 

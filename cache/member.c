@@ -20,7 +20,6 @@
 #include "cache/files.h"
 #include "cache/index.h"
 #include "cache/lease.h"
-#include "cache/pins.h"
 #include "cache/slabs.h"
 #include "cache/sys.h"
 
@@ -253,7 +252,6 @@ void dz_member_leave(struct dz_seg *seg)
 	if (atomic_load_explicit(&m->filling, memory_order_relaxed) && seg->lock_fd >= 0)
 		return;
 	dz_files_drop_all(seg, seg->member);
-	dz_pins_drop_all(seg, seg->member);
 	member_fold_stats(seg, seg->member);
 	for (int i = 0; i < DZ_HAZARDS; i++)
 		atomic_store_explicit(&m->hazard[i], 0, memory_order_relaxed);
@@ -270,10 +268,8 @@ uint32_t dz_member_prepare_child(struct dz_seg *seg)
 		dz_member_sweep(seg, true);
 		n = member_claim(seg, DZ_MEMBER_FORKING, FORK_MS);
 	}
-	if (n != DZ_NONE && seg->member < seg->n_members) {
+	if (n != DZ_NONE && seg->member < seg->n_members)
 		dz_files_inherit(seg, seg->member, n);
-		dz_pins_inherit(seg, seg->member, n);
-	}
 	return n;
 }
 
@@ -308,7 +304,6 @@ void dz_member_cancel_child(struct dz_seg *seg, uint32_t member)
 	if (member >= seg->n_members)
 		return;
 	dz_files_drop_all(seg, member);
-	dz_pins_drop_all(seg, member);
 	atomic_store_explicit(&seg->members[member].state, DZ_MEMBER_FREE, memory_order_release);
 }
 
@@ -431,7 +426,6 @@ static void member_recover(struct dz_seg *seg, uint32_t n, uint32_t state)
 	for (int i = 0; i < DZ_HAZARDS; i++)
 		atomic_store_explicit(&m->hazard[i], 0, memory_order_relaxed);
 	dz_files_drop_all(seg, n);
-	dz_pins_drop_all(seg, n);
 	member_fold_stats(seg, n);
 	atomic_store_explicit(&m->filling, 0, memory_order_relaxed);
 	atomic_store_explicit(&m->is_agent, 0, memory_order_relaxed);

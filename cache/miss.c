@@ -190,7 +190,7 @@ static void miss_block(struct miss *m, struct dz_engine *e, const struct dz_ofil
 	m->key = dz_block_key((struct dz_key){ f->key_lo, f->key_hi }, blk);
 	m->want = want;
 	m->is_own = false;
-	m->agent = 0;
+	m->agent = e->home_agent;
 	for (uint32_t i = 0; i < e->cfg.n_mounts; i++) {
 		if (e->rec[i] == rec)
 			m->agent = e->agent[i];

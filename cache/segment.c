@@ -35,7 +35,7 @@ static uint64_t seg_abi_hash(void)
 {
 	const uint64_t facts[] = {
 		sizeof(struct dz_seg_header),
-		offsetof(struct dz_seg_header, off_pins),
+		offsetof(struct dz_seg_header, off_window),
 		offsetof(struct dz_seg_header, tick),
 		offsetof(struct dz_seg_header, dram_used),
 		offsetof(struct dz_seg_header, last_sweep_ms),
@@ -145,7 +145,6 @@ static void seg_offsets(struct dz_seg_header *h)
 	h->off_disk_map = seg_place(&end, (uint64_t)h->n_disk_slabs * DZ_SLAB_PAGES * 4);
 	h->off_freq = seg_place(&end, (uint64_t)h->n_freq * 2);
 	h->off_window = seg_place(&end, (uint64_t)h->n_window * 4);
-	h->off_pins = seg_place(&end, h->n_members * dz_div_up(h->n_dram_slabs, 64) * 8);
 	h->meta_bytes = end;
 }
 
@@ -210,7 +209,6 @@ static void seg_bind(struct dz_seg *seg, void *meta)
 	seg->disk_map = (void *)(base + h->off_disk_map);
 	seg->freq = (void *)(base + h->off_freq);
 	seg->window = (void *)(base + h->off_window);
-	seg->pins = (void *)(base + h->off_pins);
 }
 
 static void seg_copy_counts(struct dz_seg *seg, const struct dz_seg_header *h)
@@ -229,7 +227,6 @@ static void seg_copy_counts(struct dz_seg *seg, const struct dz_seg_header *h)
 	seg->n_window = h->n_window;
 	seg->held_words = (uint32_t)dz_div_up(h->n_files, 64);
 	seg->pending_words = (uint32_t)dz_div_up(h->n_leases, 64);
-	seg->pin_words = (uint32_t)dz_div_up(h->n_dram_slabs, 64);
 	seg->meta_bytes = h->meta_bytes;
 	seg->dram_bytes = h->dram_bytes;
 	seg->disk_bytes = h->disk_bytes;

@@ -33,11 +33,10 @@ struct dz_seg {
 	_Atomic uint32_t *disk_map; /* one a disk page: chunk that begins here -> slot + 1 */
 	_Atomic uint16_t *freq;	    /* frequency:4 | tick:12 */
 	_Atomic uint32_t *window;   /* DRAM slots, oldest first */
-	_Atomic uint64_t *pins;	    /* n_members bitmaps of pin_words: slabs that it maps */
 	uint8_t *dram;		    /* n_dram_slabs MiB */
 	uint32_t n_members, n_files, n_leases, n_mounts, n_agents;
 	uint32_t n_dram_slabs, n_dram_slots, n_disk_slabs, n_disk_slots;
-	uint32_t n_buckets, n_freq, n_window, held_words, pending_words, pin_words;
+	uint32_t n_buckets, n_freq, n_window, held_words, pending_words;
 	uint64_t meta_bytes, dram_bytes, disk_bytes;
 	const struct dz_log *log;
 	uint32_t member; /* our number; DZ_NONE: not a member (read only) */

@@ -30,7 +30,7 @@
 struct spawn {
 	char path[DZ_PATH_MAX];
 	char number[16];
-	char *argv[4];
+	char *argv[6];
 	char *envp[ENV_MAX];
 	uint8_t *stacks; /* two */
 	uint64_t old_mask;
@@ -155,9 +155,11 @@ static int spawn_run(struct spawn *s)
 	return pid < 0 ? (int)pid : s->err;
 }
 
-int dz_spawn_agent(struct dz_engine *e, uint32_t agent)
+/* `dz agent N`, or `dz agent N pager LIBDIR`. */
+static int spawn(struct dz_engine *e, uint32_t agent, bool is_pager)
 {
 	size_t bytes = dz_round_up(sizeof(struct spawn), DZ_PAGE) + 2 * STACK_BYTES;
+	char pager[] = "pager";
 	struct spawn *s;
 	void *map;
 	int ret = dz_sys_mmap(&map, NULL, bytes, PROT_READ | PROT_WRITE,
@@ -173,9 +175,21 @@ int dz_spawn_agent(struct dz_engine *e, uint32_t agent)
 		s->argv[0] = s->path;
 		s->argv[1] = (char[]){ "agent" };
 		s->argv[2] = s->number;
+		s->argv[3] = is_pager ? pager : NULL;
+		s->argv[4] = is_pager ? e->lib_dir : NULL;
 		spawn_env(e, s);
 		ret = spawn_run(s);
 	}
 	dz_sys_munmap(map, bytes);
 	return ret;
+}
+
+int dz_spawn_agent(struct dz_engine *e, uint32_t agent)
+{
+	return spawn(e, agent, false);
+}
+
+int dz_spawn_pager(struct dz_engine *e, uint32_t agent)
+{
+	return spawn(e, agent, true);
 }

@@ -1,13 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Mappings of managed files are ordinary kernel mappings, so reading, mincore,
- * mlock and the protection of private ones are the kernel's.  What the kernel
- * would get wrong is what the pieces below them are: not one file, and not the
- * program's to write.  So this process keeps a list of the ranges that are ours,
- * and asks it before munmap, mremap, mprotect, msync and madvise(REMOVE).
- *
- * The engine is told before the kernel unmaps: a range that another thread maps
- * anew in between would otherwise lose its pins.
+ * Mappings of managed files are the kernel's, so reading, mincore, mlock and the
+ * protection of private ones are too.  What the kernel would get wrong is what the
+ * pieces below them are: not one file, not the program's to write, or memory of its
+ * own that is filled when it is touched.  So the engine keeps a list of what is
+ * ours, and is asked before munmap, mremap, mprotect, msync and madvise.
  */
 #define DZ_IN_mmap 1
 #include <limits.h>
@@ -19,120 +16,59 @@
 #include "shim/opath.h"
 #include "shim/real.h"
 
-#define MAPS	 4096
-#define MAP_BUSY 1 /* not a page address: a slot that is being written */
-
-/*
- * Slots are taken by one exchange of `at`, no lock.  When all are taken, a mapping
- * is served but not listed: `unlisted` then sends every munmap to the engine.
- */
-static struct map_slot {
-	_Atomic uintptr_t at; /* 0 free */
-	uintptr_t end;
-	bool is_shared;
-} maps[MAPS];
-static _Atomic uint32_t maps_used; /* slots from here on were never taken */
-static _Atomic bool unlisted;
-/* What all of them lie in: an address outside costs two loads. */
-static _Atomic uintptr_t maps_low = UINTPTR_MAX, maps_high;
-
-static void bounds_grow(uintptr_t at, uintptr_t end)
+/* The page behind the range. */
+static uintptr_t range_end(const void *addr, size_t len)
 {
-	uintptr_t low = maps_low, high = maps_high;
-
-	while (at < low && !atomic_compare_exchange_weak(&maps_low, &low, at))
-		;
-	while (end > high && !atomic_compare_exchange_weak(&maps_high, &high, end))
-		;
+	return (uintptr_t)addr + dz_round_up(len, (uintptr_t)getpagesize());
 }
 
-static void map_add(uintptr_t at, uintptr_t end, bool is_shared)
-{
-	for (uint32_t i = 0; i < MAPS; i++) {
-		uintptr_t free_at = 0;
-		uint32_t used = maps_used;
-
-		if (!atomic_compare_exchange_strong(&maps[i].at, &free_at, MAP_BUSY))
-			continue;
-		maps[i].end = end;
-		maps[i].is_shared = is_shared;
-		while (used <= i && !atomic_compare_exchange_weak(&maps_used, &used, i + 1))
-			;
-		bounds_grow(at, end);
-		/* Release: pairs with the load in map_next(). */
-		atomic_store_explicit(&maps[i].at, at, memory_order_release);
-		return;
-	}
-	bounds_grow(at, end);
-	unlisted = true;
-}
-
-static bool may_be_ours(uintptr_t at, uintptr_t end)
-{
-	return at < atomic_load_explicit(&maps_high, memory_order_relaxed) &&
-	       end > atomic_load_explicit(&maps_low, memory_order_relaxed);
-}
-
-/* The next slot, from *i on, that overlaps [at, end), or NULL. */
-static struct map_slot *map_next(uintptr_t at, uintptr_t end, uint32_t *i)
-{
-	while (*i < maps_used) {
-		struct map_slot *m = &maps[(*i)++];
-		uintptr_t start = atomic_load_explicit(&m->at, memory_order_acquire);
-
-		if (start > MAP_BUSY && start < end && m->end > at)
-			return m;
-	}
-	return NULL;
-}
-
-/* 0: nothing of ours in the range; 1: ours; 2: ours and shared. */
-static int map_kind(const void *addr, size_t len)
-{
-	uintptr_t at = (uintptr_t)addr, end = at + len;
-	struct map_slot *m;
-	uint32_t i = 0;
-	int kind = 0;
-
-	if (!may_be_ours(at, end))
-		return 0;
-	while ((m = map_next(at, end, &i)))
-		kind |= m->is_shared ? 3 : 1;
-	return kind == 3 ? 2 : kind;
-}
-
-/* The range will be unmapped or replaced: the list and the engine forget it. */
-static void map_forget(void *addr, size_t len)
-{
-	uintptr_t at = (uintptr_t)addr, end = at + dz_round_up(len, (uintptr_t)getpagesize());
-	bool is_ours = unlisted;
-	struct map_slot *m;
-	uint32_t i = 0;
-
-	if (!may_be_ours(at, end))
-		return;
-	while ((m = map_next(at, end, &i))) {
-		uintptr_t was_at = atomic_exchange(&m->at, MAP_BUSY), was_end = m->end;
-		bool is_shared = m->is_shared;
-
-		atomic_store(&m->at, 0);
-		if (was_at <= MAP_BUSY)
-			continue;
-		is_ours = true;
-		if (was_at < at)
-			map_add(was_at, at, is_shared);
-		if (was_end > end)
-			map_add(end, was_end, is_shared);
-	}
-	if (is_ours)
-		dz_engine_unmapped(dz_engine, addr, end - at);
-}
-
-/* Would the kernel refuse?  Then nothing may be forgotten. */
+/* Would the kernel refuse? */
 static bool is_range(const void *addr, size_t len)
 {
 	return len > 0 && ((uintptr_t)addr & ((uintptr_t)getpagesize() - 1)) == 0 &&
-	       (uintptr_t)addr + len > (uintptr_t)addr;
+	       range_end(addr, len) > (uintptr_t)addr;
+}
+
+static bool may_be_ours(const void *addr, size_t len)
+{
+	return dz_engine && is_range(addr, len) &&
+	       dz_engine_may_map(dz_engine, (uintptr_t)addr, range_end(addr, len));
+}
+
+/* Bits DZ_MAP_IS_; 0: nothing of ours in the range. */
+static int map_is(const void *addr, size_t len)
+{
+	if (!may_be_ours(addr, len))
+		return 0;
+	return dz_engine_map_is(dz_engine, (uintptr_t)addr, range_end(addr, len));
+}
+
+/* A range that a call of the kernel unmaps or replaces. */
+struct going {
+	uintptr_t at, end;
+	uint32_t taken;
+};
+
+static struct going going_begin(const void *addr, size_t len)
+{
+	struct going g = { .at = (uintptr_t)addr };
+
+	if (!may_be_ours(addr, len))
+		return g;
+	g.end = range_end(addr, len);
+	g.taken = dz_engine_unmap_begin(dz_engine, g.at, g.end);
+	return g;
+}
+
+static void going_end(const struct going *g, bool is_gone)
+{
+	if (g->taken)
+		dz_engine_unmap_end(dz_engine, g->taken, g->at, g->end, is_gone);
+}
+
+static bool is_error(long r)
+{
+	return r < 0 && r > -4096;
 }
 
 /* The address, or -errno. */
@@ -157,15 +93,22 @@ static long map_file(dz_fh fh, const struct iovec *where, int prot, int flags, o
 		return -EACCES;
 	if (type == MAP_SHARED_VALIDATE && (flags & MAP_SYNC))
 		return -EOPNOTSUPP;
-	if ((flags & (MAP_FIXED | MAP_FIXED_NOREPLACE)) == MAP_FIXED)
-		map_forget(where->iov_base, where->iov_len);
 	ret = dz_engine_map(dz_engine, fh, where->iov_base, where->iov_len, prot, flags,
 			    (uint64_t)off, &out);
-	if (ret < 0)
-		return ret;
-	map_add((uintptr_t)out, (uintptr_t)out + dz_round_up(where->iov_len, page),
-		type != MAP_PRIVATE);
-	return (long)out;
+	return ret < 0 ? ret : (long)out;
+}
+
+/* Of what is not ours, perhaps over what is. */
+static long map_other(const struct iovec *where, int prot, int flags, int fd, off_t off)
+{
+	struct going g = { .taken = 0 };
+	long r;
+
+	if ((flags & (MAP_FIXED | MAP_FIXED_NOREPLACE)) == MAP_FIXED)
+		g = going_begin(where->iov_base, where->iov_len);
+	r = dz_sys_6(SYS_mmap, where->iov_base, where->iov_len, prot, flags, fd, off);
+	going_end(&g, !is_error(r));
+	return r;
 }
 
 DZ_DOOR(void *, mmap, void *addr, size_t len, int prot, int flags, int fd, off_t off)
@@ -173,11 +116,8 @@ DZ_DOOR(void *, mmap, void *addr, size_t len, int prot, int flags, int fd, off_t
 	dz_fh fh = flags & MAP_ANONYMOUS ? 0 : dz_fd_get(fd);
 	const struct iovec where = { addr, len };
 
-	if (!fh) {
-		if ((flags & MAP_FIXED) && is_range(addr, len))
-			map_forget(addr, len);
-		return (void *)dz_ret(dz_sys_6(SYS_mmap, addr, len, prot, flags, fd, off));
-	}
+	if (!fh)
+		return (void *)dz_ret(map_other(&where, prot, flags, fd, off));
 	return (void *)dz_done(DZ_CALL_mmap,
 			       dz_is_opath(fh) ? -EBADF : map_file(fh, &where, prot, flags, off),
 			       addr, len, prot, flags, fd, off);
@@ -185,35 +125,47 @@ DZ_DOOR(void *, mmap, void *addr, size_t len, int prot, int flags, int fd, off_t
 
 DZ_DOOR(int, munmap, void *addr, size_t len)
 {
-	if (is_range(addr, len))
-		map_forget(addr, len);
-	return (int)dz_ret(dz_sys_2(SYS_munmap, addr, len));
+	struct going g = going_begin(addr, len);
+	long r = dz_sys_2(SYS_munmap, addr, len);
+
+	going_end(&g, r == 0);
+	return (int)dz_ret(r);
 }
 
-/*
- * A mapping of ours may shrink.  Growing or moving it would need the file, which
- * may be closed, and the kernel does not move several pieces at once: -ENOMEM,
- * which says that there is no room there.
- */
+static long remap_ours(void *addr, size_t len, size_t new_len, int flags, void *new_addr)
+{
+	void *out;
+	int r = dz_engine_remap(dz_engine, addr, len, new_len, flags, new_addr, &out);
+
+	return r < 0 ? r : (long)out;
+}
+
 DZ_DOOR(void *, mremap, void *addr, size_t len, size_t new_len, int flags, void *new_addr)
 {
-	if ((flags & MREMAP_FIXED) && is_range(new_addr, new_len))
-		map_forget(new_addr, new_len);
-	if (map_kind(addr, len ? len : 1) == 0)
-		return (void *)dz_ret(dz_sys_5(SYS_mremap, addr, len, new_len, flags, new_addr));
-	if (new_len > len || (flags & ~MREMAP_MAYMOVE) || !is_range(addr, new_len))
-		return (void *)dz_done(DZ_CALL_mremap, new_len ? -ENOMEM : -EINVAL, addr, len,
-				       new_len, flags, new_addr);
-	if (len > new_len)
-		door_munmap((char *)addr + new_len, len - new_len);
-	return (void *)dz_done(DZ_CALL_mremap, (long)addr, addr, len, new_len, flags, new_addr);
+	struct going g = { .taken = 0 };
+	bool is_ours = map_is(addr, len ? len : 1) != 0;
+	long r;
+
+	if ((flags & MREMAP_FIXED) && (flags & MREMAP_MAYMOVE))
+		g = going_begin(new_addr, new_len);
+	r = is_ours ? remap_ours(addr, len, new_len, flags, new_addr)
+		    : dz_sys_5(SYS_mremap, addr, len, new_len, flags, new_addr);
+	going_end(&g, !is_error(r));
+	return (void *)(is_ours ? dz_done(DZ_CALL_mremap, r, addr, len, new_len, flags, new_addr)
+				: dz_ret(r));
 }
 
 DZ_DOOR(int, mprotect, void *addr, size_t len, int prot)
 {
-	if ((prot & PROT_WRITE) && map_kind(addr, len) == 2)
+	int is = map_is(addr, len);
+	long r;
+
+	if ((prot & PROT_WRITE) && (is & DZ_MAP_IS_SHARED))
 		return (int)dz_done(DZ_CALL_mprotect, -EACCES, addr, len, prot);
-	return (int)dz_ret(dz_sys_3(SYS_mprotect, addr, len, prot));
+	r = dz_sys_3(SYS_mprotect, addr, len, prot);
+	if (r == 0 && is)
+		dz_engine_map_protected(dz_engine, (uintptr_t)addr, range_end(addr, len), prot);
+	return (int)dz_ret(r);
 }
 
 /* Nothing of ours is dirty, and what lies below is not the program's to write out. */
@@ -221,23 +173,45 @@ DZ_DOOR(int, msync, void *addr, size_t len, int flags)
 {
 	int both = MS_ASYNC | MS_SYNC;
 
-	if (map_kind(addr, len) == 0)
+	if (!len || map_is(addr, len) == 0)
 		return (int)dz_ret(dz_block_3(SYS_msync, addr, len, flags));
 	if ((flags & ~(both | MS_INVALIDATE)) || (flags & both) == both || !is_range(addr, len))
 		return (int)dz_done(DZ_CALL_msync, -EINVAL, addr, len, flags);
 	return (int)dz_done(DZ_CALL_msync, 0, addr, len, flags);
 }
 
+/* Memory of the program's own takes advice that a file's pages do not; 1: the kernel's. */
+static long advise_lazy(void *addr, size_t len, int advice)
+{
+	switch (advice) {
+	case MADV_WILLNEED:
+		dz_engine_map_willneed(dz_engine, (uintptr_t)addr, range_end(addr, len));
+		return 0;
+	case MADV_FREE:
+	case MADV_WIPEONFORK:
+		return -EINVAL;
+	default:
+		return 1;
+	}
+}
+
 DZ_DOOR(int, madvise, void *addr, size_t len, int advice)
 {
-	if (advice == MADV_REMOVE && map_kind(addr, len) != 0)
-		return (int)dz_done(DZ_CALL_madvise, -EACCES, addr, len, advice);
+	int is = map_is(addr, len);
+	long r = 1;
+
+	if (is && advice == MADV_REMOVE)
+		r = -EACCES;
+	else if (is & DZ_MAP_IS_LAZY)
+		r = advise_lazy(addr, len, advice);
+	if (r <= 0)
+		return (int)dz_done(DZ_CALL_madvise, r, addr, len, advice);
 	return (int)dz_ret(dz_sys_3(SYS_madvise, addr, len, advice));
 }
 
 DZ_DOOR(int, remap_file_pages, void *addr, size_t len, int prot, size_t page, int flags)
 {
-	if (map_kind(addr, len) != 0)
+	if (map_is(addr, len) != 0)
 		return (int)dz_done(DZ_CALL_remap_file_pages, -EINVAL, addr, len, prot, page,
 				    flags);
 	return (int)dz_ret(dz_sys_5(SYS_remap_file_pages, addr, len, prot, page, flags));

@@ -71,7 +71,6 @@ static inline void fake_seg_init(struct dz_seg *seg, const struct fake_counts *n
 	seg->n_window = n->window ? n->window : seg->n_dram_slots / 20 + 64;
 	seg->held_words = (seg->n_files + 63) / 64;
 	seg->pending_words = (seg->n_leases + 63) / 64;
-	seg->pin_words = (seg->n_dram_slabs + 63) / 64;
 	seg->dram_bytes = (uint64_t)n->dram_slabs * DZ_MIB;
 	seg->disk_bytes = (uint64_t)n->disk_slabs * DZ_MIB;
 	seg->hdr = fake_alloc(1, sizeof(*seg->hdr));
@@ -92,7 +91,6 @@ static inline void fake_seg_init(struct dz_seg *seg, const struct fake_counts *n
 	seg->disk_map = fake_alloc((uint64_t)seg->n_disk_slabs * DZ_SLAB_PAGES, 4);
 	seg->freq = fake_alloc(seg->n_freq, 2);
 	seg->window = fake_alloc(seg->n_window, 4);
-	seg->pins = fake_alloc((uint64_t)seg->n_members * seg->pin_words, 8);
 	seg->dram = fake_alloc(seg->dram_bytes, 1);
 	seg->member = 1;
 	atomic_store(&seg->members[1].state, DZ_MEMBER_LIVE);
@@ -120,7 +118,6 @@ static inline void fake_seg_fini(struct dz_seg *seg)
 	fake_free(seg->disk_map, (uint64_t)seg->n_disk_slabs * DZ_SLAB_PAGES, 4);
 	fake_free(seg->freq, seg->n_freq, 2);
 	fake_free(seg->window, seg->n_window, 4);
-	fake_free(seg->pins, (uint64_t)seg->n_members * seg->pin_words, 8);
 	fake_free(seg->dram, seg->dram_bytes, 1);
 }
 

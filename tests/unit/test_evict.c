@@ -286,7 +286,7 @@ static void mapped_blocks_do_not_keep_the_others_from_going(void **state)
 	for (uint64_t n = 0; n < SLABS; n++)
 		use(seg, DRAM, n, DZ_BLOCK_BYTES, 0);
 	for (uint64_t n = 0; n < SLABS / 2; n++)
-		dz_pin_slab(seg, dz_index_find(seg, key_of(n), DRAM, &ctl) / DZ_SLAB_PAGES);
+		dz_pin_slabs(seg, -1, dz_index_find(seg, key_of(n), DRAM, &ctl) / DZ_SLAB_PAGES, 1);
 	for (int round = 0; round < 20; round++) {
 		for (uint64_t n = SLABS / 2; n < SLABS; n++)
 			use(seg, DRAM, n, DZ_BLOCK_BYTES, 0);
