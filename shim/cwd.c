@@ -79,6 +79,8 @@ static void cwd_set(bool is_inside, uint32_t mount, const char *name)
 {
 	struct cwd *c = &records[atomic_fetch_add(&turn, 1) % DZ_ARRAY_LEN(records)];
 
+	if (is_inside)
+		dz_hot.was_inside = true;
 	c->is_inside = is_inside;
 	c->mount = mount;
 	snprintf(c->name, sizeof(c->name), "%s", name);

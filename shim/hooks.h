@@ -65,6 +65,16 @@ enum dz_call {
 	DZ_EXPORT ret door_##name(__VA_ARGS__) __asm__(#name);                                     \
 	ret door_##name(__VA_ARGS__)
 
+/*
+ * A call that is passed on goes through no second function, whose return the processor
+ * cannot foresee behind a system call; what is ours stands apart, with its registers.
+ */
+#define DZ_INLINE   inline __attribute__((always_inline))
+#define DZ_NOINLINE __attribute__((noinline))
+
+/* In the place of the kernel's answer: it has not been asked yet.  No system call gives it. */
+#define DZ_NOT_ASKED (-4096L)
+
 /* Another name of a door of the same file; aliases.h writes these. */
 #define DZ_DOOR_ALIAS(alias_name, name)                                                            \
 	DZ_EXPORT extern __typeof__(door_##name) door_##alias_name __asm__(#alias_name)            \

@@ -29,7 +29,7 @@
 #include <sys/auxv.h>
 #include <unistd.h>
 
-_Atomic int dz_state;
+struct dz_hot dz_hot __attribute__((aligned(64)));
 struct dz_config dz_config;
 struct dz_engine *dz_engine;
 _Atomic int dz_pid;
@@ -64,6 +64,7 @@ static enum dz_state start_with(char *const *envp)
 		return DZ_OFF;
 	dz_env_keep(envp);
 	dz_hidden_start();
+	dz_path_start();
 	dz_pid = dz_sys_getpid();
 	return DZ_ON;
 }
@@ -73,18 +74,18 @@ bool dz_start(void)
 	static _Atomic uint32_t started;
 
 	/* Whoever comes meanwhile (a second thread, a recursion) goes to the kernel. */
-	if (dz_state != DZ_NEW || !environ || atomic_exchange(&started, 1))
-		return dz_state == DZ_ON;
-	dz_state = (int)start_with(environ);
-	return dz_state == DZ_ON;
+	if (dz_hot.state != DZ_NEW || !environ || atomic_exchange(&started, 1))
+		return dz_hot.state == DZ_ON;
+	dz_hot.state = (int)start_with(environ);
+	return dz_hot.state == DZ_ON;
 }
 
 __attribute__((constructor(101))) static void init(int argc, char **argv, char **envp)
 {
 	(void)argc;
 	(void)argv;
-	if (!environ && dz_state == DZ_NEW)
-		dz_state = (int)start_with(envp);
+	if (!environ && dz_hot.state == DZ_NEW)
+		dz_hot.state = (int)start_with(envp);
 	if (!dz_start())
 		return;
 	dz_cwd_start(dz_config_env(envp, "DELTAZERO_CWD"));
@@ -163,5 +164,5 @@ void dz_start_again(void)
 
 void dz_stop(void)
 {
-	dz_state = DZ_OFF;
+	dz_hot.state = DZ_OFF;
 }

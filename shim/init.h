@@ -3,7 +3,7 @@
  * Is there anything to do in this process at all?  Three states, decided once:
  * the constructor (or the first path call, when another library's constructor
  * runs before ours) reads the environment.  Without a mount every door is one
- * load of dz_state and a raw system call.
+ * load of dz_hot.state and a raw system call.
  *
  * The engine is attached at the first touch of a managed path, or at once when
  * the process was born with a marker.
@@ -13,11 +13,20 @@
 
 #include "cache/engine.h"
 
+#include <stdatomic.h>
+
 enum dz_state { DZ_NEW, DZ_OFF, DZ_ON };
 
 #pragma GCC visibility push(hidden)
-extern _Atomic int dz_state;
-extern struct dz_config dz_config; /* constant once dz_state is DZ_ON */
+/* What each call looks at, in one line of the processor's cache. */
+extern struct dz_hot {
+	_Atomic int state;
+	/* The rest is constant once the state is DZ_ON, but for was_inside. */
+	bool has_hidden;	 /* a mount point exists as a real directory (hidden.h) */
+	_Atomic bool was_inside; /* the working directory has been in a mount */
+	uint64_t begins;	 /* elsewhere.c */
+} dz_hot;
+extern struct dz_config dz_config; /* constant once the state is DZ_ON */
 /* NULL until attached; never NULL while a dz_fh exists or after dz_path_at() gave 1. */
 extern struct dz_engine *dz_engine;
 /* Of the process that owns the memory: differs from getpid() in a vfork child. */
@@ -29,7 +38,7 @@ bool dz_start(void);
 
 static inline bool dz_is_on(void)
 {
-	int state = __atomic_load_n((int *)&dz_state, __ATOMIC_RELAXED);
+	int state = atomic_load_explicit(&dz_hot.state, memory_order_relaxed);
 
 	if (__builtin_expect(state == DZ_OFF, 1))
 		return false;

@@ -128,22 +128,48 @@ static bool is_hidden(long fd, int flags, struct dz_path *p)
 	return true;
 }
 
-static long open_at(enum dz_call call, int dir_fd, const char *path, int flags, mode_t mode)
+/* `r`: what the kernel has said of the path as it stands, or DZ_NOT_ASKED. */
+static DZ_NOINLINE long open_looked_at(enum dz_call call, long r, int dir_fd, const char *path,
+				       int flags, mode_t mode)
 {
 	struct dz_path p;
-	long r = dz_path_at(dir_fd, path, &p);
+	long ours = dz_path_look_at(dir_fd, path, &p);
 
-	if (r == 0 && (flags & O_CREAT) && dz_path_is_hidden(&p))
-		r = 1;
-	if (r == 0) {
+	if (ours == 0 && (flags & O_CREAT) && dz_path_is_hidden(&p))
+		ours = 1;
+	if (ours == 0) {
 		/* A FIFO or a terminal may keep us waiting. */
-		r = dz_block_4(SYS_openat, p.dir_fd, p.path, flags, mode);
+		if (r == DZ_NOT_ASKED || p.path != path)
+			r = dz_block_4(SYS_openat, p.dir_fd, p.path, flags, mode);
 		if (!is_hidden(r, flags, &p) && !dz_path_again(r, &p))
 			return dz_ret(fresh(r));
-		r = 1;
 	}
 	dz_cancel_point();
-	return dz_done(call, r < 0 ? r : dz_fd_open(&p, flags), dir_fd, path, flags, mode);
+	return dz_done(call, ours < 0 ? ours : dz_fd_open(&p, flags), dir_fd, path, flags, mode);
+}
+
+/*
+ * May the kernel be asked first?  Not to create: what is not there may be the mount point,
+ * and then it would be a file.
+ */
+static inline bool passes(int dir_fd, const char *path, int flags)
+{
+	if (__builtin_expect(flags & (O_CREAT | O_DIRECTORY), 0))
+		return !dz_hot.has_hidden && (!dz_is_on() || dz_path_is_elsewhere(path));
+	return dz_path_passes(dir_fd, path);
+}
+
+static DZ_INLINE long open_at(enum dz_call call, int dir_fd, const char *path, int flags,
+			      mode_t mode)
+{
+	long r;
+
+	if (!passes(dir_fd, path, flags))
+		return open_looked_at(call, DZ_NOT_ASKED, dir_fd, path, flags, mode);
+	r = dz_block_4(SYS_openat, dir_fd, path, flags, mode);
+	if (dz_path_is_missing(r))
+		return open_looked_at(call, r, dir_fd, path, flags, mode);
+	return dz_ret(fresh(r));
 }
 
 /* Without O_CREAT and O_TMPFILE the kernel does not look at mode, and neither do we. */

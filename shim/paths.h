@@ -7,9 +7,11 @@
 #ifndef DZ_PATHS_H
 #define DZ_PATHS_H
 
+#include "shim/fdtab.h"
 #include "shim/init.h"
 
 #include <errno.h>
+#include <fcntl.h>
 
 struct dz_path {
 	/* What to give the kernel when the path is not ours: mostly the caller's
@@ -31,12 +33,56 @@ struct dz_path {
  * descriptor first).
  */
 int dz_path_look(int dir_fd, const char *path, struct dz_path *out);
+/*
+ * One pass over an absolute path that needs no walk and begins as no mount does: most
+ * paths of most programs.  False: it has to be looked at.
+ */
+bool dz_path_is_elsewhere(const char *path);
+/* At the start, after dz_hidden_start(): with what the mounts' paths begin. */
+void dz_path_start(void);
 
 static inline int dz_path_at(int dir_fd, const char *path, struct dz_path *out)
 {
 	out->dir_fd = dir_fd;
 	out->path = path;
+	return dz_is_on() && !dz_path_is_elsewhere(path) ? dz_path_look(dir_fd, path, out) : 0;
+}
+
+/* The same where dz_path_passes() has said no. */
+static inline int dz_path_look_at(int dir_fd, const char *path, struct dz_path *out)
+{
+	out->dir_fd = dir_fd;
+	out->path = path;
 	return dz_is_on() ? dz_path_look(dir_fd, path, out) : 0;
+}
+
+/* Which bit of dz_hot.begins a path that begins with a slash has. */
+static inline unsigned int dz_path_bit(const char *path)
+{
+	return path[1] & 63;
+}
+
+/*
+ * May the kernel be asked first?  At a glance: what begins like no mount, or at a real
+ * directory, can only end in one by way of a name that the kernel does not find, be it a
+ * symbolic link or a "..".  So what is missing (dz_path_is_missing) is to be looked at.
+ * Not so where the mount point exists, and the kernel would find what the mount hides.
+ */
+static inline bool dz_path_passes(int dir_fd, const char *path)
+{
+	if (!dz_is_on())
+		return true;
+	if (dz_hot.has_hidden || (uintptr_t)path - 4096 > (uintptr_t)-8192)
+		return dz_path_is_elsewhere(path);
+	if (path[0] == '/')
+		return !(dz_hot.begins >> dz_path_bit(path) & 1) || dz_path_is_elsewhere(path);
+	return path[0] && (dir_fd == AT_FDCWD ? !dz_hot.was_inside : !dz_fd_get(dir_fd));
+}
+
+/* An answer behind which a path of ours may be. */
+static inline bool dz_path_is_missing(long r)
+{
+	return __builtin_expect(r == -ENOENT || r == -ENOTDIR, 0);
 }
 
 /*
@@ -54,7 +100,7 @@ bool dz_path_is_hidden(struct dz_path *p);
 
 static inline bool dz_path_again(long r, struct dz_path *p)
 {
-	return (r == -ENOENT || r == -ENOTDIR) && dz_is_on() && dz_path_follow(p);
+	return dz_path_is_missing(r) && dz_is_on() && dz_path_follow(p);
 }
 
 /* The attributes of a path that is ours; -ENOTDIR when it wants a directory and is a file. */

@@ -149,11 +149,16 @@ const char *dz_lib_path(void)
 	return map ? map->l_name : "";
 }
 
-/* Unknown (before glibc 2.32) counts as no. */
+static const char unknown;
+const char *_Atomic dz_single_threaded = &unknown;
+
+/* The slow side of dz_is_single_threaded(): looks for libc's word first. */
 static bool is_single_threaded(void)
 {
 	const char *single = DZ_REAL(__libc_single_threaded);
 
+	if (single)
+		atomic_store_explicit(&dz_single_threaded, single, memory_order_relaxed);
 	return single && *single;
 }
 
@@ -175,7 +180,7 @@ long dz_sys_blocking(long nr, long a, long b, long c, long d, long e, long f)
 	return r;
 }
 
-void dz_cancel_point(void)
+void dz_cancel_test(void)
 {
 	void (*test)(void);
 

@@ -14,6 +14,8 @@
 
 #include "cache/base.h"
 
+#include <stdatomic.h>
+
 /* Default version of `name` behind us; remembered in *slot. */
 void *dz_real(void *_Atomic *slot, const char *name);
 
@@ -27,20 +29,39 @@ void *dz_real_in(void *handle, const char *name);
 	})
 
 /*
+ * Points at libc's "this process has one thread"; at 0 until somebody has looked, and
+ * for good before glibc 2.32.
+ */
+extern const char *_Atomic dz_single_threaded __attribute__((visibility("hidden")));
+
+static inline bool dz_is_single_threaded(void)
+{
+	return *atomic_load_explicit(&dz_single_threaded, memory_order_relaxed);
+}
+
+/*
  * A raw system call that may block, as a cancellation point where threads exist:
  * a thread in read() on a pipe can still be cancelled.  Result or -errno.
  */
 long dz_sys_blocking(long nr, long a, long b, long c, long d, long e, long f);
 
 /* A managed call in the place of one that is a cancellation point. */
-void dz_cancel_point(void);
+void dz_cancel_test(void);
+static inline void dz_cancel_point(void)
+{
+	if (!dz_is_single_threaded())
+		dz_cancel_test();
+}
 
-#define dz_block_3(nr, a, b, c) dz_sys_blocking(nr, DZ_ARG_(a), DZ_ARG_(b), DZ_ARG_(c), 0, 0, 0)
-#define dz_block_4(nr, a, b, c, d)                                                                 \
-	dz_sys_blocking(nr, DZ_ARG_(a), DZ_ARG_(b), DZ_ARG_(c), DZ_ARG_(d), 0, 0)
-#define dz_block_5(nr, a, b, c, d, e)                                                              \
-	dz_sys_blocking(nr, DZ_ARG_(a), DZ_ARG_(b), DZ_ARG_(c), DZ_ARG_(d), DZ_ARG_(e), 0)
+#define DZ_BLOCK(alone, nr, a, b, c, d, e, f)                                                      \
+	(__builtin_expect(dz_is_single_threaded(), 1)                                              \
+		 ? (alone)                                                                         \
+		 : dz_sys_blocking(nr, DZ_ARG_(a), DZ_ARG_(b), DZ_ARG_(c), DZ_ARG_(d), DZ_ARG_(e), \
+				   DZ_ARG_(f)))
+#define dz_block_3(nr, a, b, c)	      DZ_BLOCK(dz_sys_3(nr, a, b, c), nr, a, b, c, 0, 0, 0)
+#define dz_block_4(nr, a, b, c, d)    DZ_BLOCK(dz_sys_4(nr, a, b, c, d), nr, a, b, c, d, 0, 0)
+#define dz_block_5(nr, a, b, c, d, e) DZ_BLOCK(dz_sys_5(nr, a, b, c, d, e), nr, a, b, c, d, e, 0)
 #define dz_block_6(nr, a, b, c, d, e, f)                                                           \
-	dz_sys_blocking(nr, DZ_ARG_(a), DZ_ARG_(b), DZ_ARG_(c), DZ_ARG_(d), DZ_ARG_(e), DZ_ARG_(f))
+	DZ_BLOCK(dz_sys_6(nr, a, b, c, d, e, f), nr, a, b, c, d, e, f)
 
 #endif

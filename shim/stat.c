@@ -96,28 +96,38 @@ static bool means_link(const char *path, int flags)
 	return (flags & AT_SYMLINK_NOFOLLOW) && dz_fd_limit && dz_link_fd(path) >= 0;
 }
 
-static long stat_at(enum dz_call call, int dir_fd, const char *path, struct stat *st, int flags)
+/* `r`: what the kernel has said of the path as it stands, or DZ_NOT_ASKED. */
+static DZ_NOINLINE long stat_looked_at(enum dz_call call, long r, int dir_fd, const char *path,
+				       struct stat *st, int flags)
 {
 	struct dz_path p;
-	long r;
+	long ours = means_fd(path, flags) ? stat_fd(dir_fd, st) : 0;
 
 	if (means_link(path, flags))
 		return dz_ret(dz_sys_4(SYS_newfstatat, dir_fd, path, st, flags));
-	if (means_fd(path, flags)) {
-		p.dir_fd = dir_fd;
-		p.path = path;
-		r = stat_fd(dir_fd, st);
-		if (r != 0)
-			return dz_done(call, r < 0 ? r : 0, dir_fd, path, st, flags);
-	}
-	r = dz_path_at(dir_fd, path, &p);
-	if (r == 0) {
-		r = dz_sys_4(SYS_newfstatat, p.dir_fd, p.path, st, flags);
+	if (ours != 0)
+		return dz_done(call, ours < 0 ? ours : 0, dir_fd, path, st, flags);
+	ours = dz_path_look_at(dir_fd, path, &p);
+	if (ours == 0) {
+		if (r == DZ_NOT_ASKED || p.path != path)
+			r = dz_sys_4(SYS_newfstatat, p.dir_fd, p.path, st, flags);
 		if (!dz_hidden_stat(r, st, &p) && !dz_path_again(r, &p))
 			return dz_ret(r);
-		r = 1;
 	}
-	return dz_done(call, r < 0 ? r : stat_path(&p, st), dir_fd, path, st, flags);
+	return dz_done(call, ours < 0 ? ours : stat_path(&p, st), dir_fd, path, st, flags);
+}
+
+static DZ_INLINE long stat_at(enum dz_call call, int dir_fd, const char *path, struct stat *st,
+			      int flags)
+{
+	long r;
+
+	if (!dz_path_passes(dir_fd, path))
+		return stat_looked_at(call, DZ_NOT_ASKED, dir_fd, path, st, flags);
+	r = dz_sys_4(SYS_newfstatat, dir_fd, path, st, flags);
+	if (dz_path_is_missing(r) || dz_hot.has_hidden)
+		return stat_looked_at(call, r, dir_fd, path, st, flags);
+	return dz_ret(r);
 }
 
 DZ_DOOR(int, stat, const char *path, struct stat *st)

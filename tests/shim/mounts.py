@@ -72,6 +72,34 @@ def a_mount_point_that_exists_is_listed_once(trees):
 
 
 @test
+def a_path_wanders_into_the_mount_and_out_again(trees):
+    below = Below(trees)
+    text, there = "another\nfile\n", os.path.join(below.parent, "real", "there")
+    with open(there, "w") as f:
+        f.write("there\n")
+    try:
+        below.says("cat PARENT/real/../blob/text/other.txt PARENT//blob/./text/other.txt", text * 2)
+        below.says("cd PARENT && cat real/../blob/text/other.txt ./blob/text/../text/other.txt", text * 2)
+        below.says("cat PARENT/blob/../real/there PARENT/real/../blob/../real/there PARENT/real/.././real//there",
+                   "there\n" * 3)
+        below.says("cd PARENT/real && cat ../blob/text/other.txt && cat ../blob/../real/there", text + "there\n")
+        below.says("cat PARENT/real/../blob/none 2>&1 | grep -c 'No such file'; stat -c %F PARENT/real/../blob/",
+                   "1\ndirectory\n")
+        below.says("cd PARENT; test -d blob && test -r real/../blob/text/other.txt && ! test -e real/../blob/no; echo $?",
+                   "0\n")
+    finally:
+        os.unlink(there)
+
+
+@test
+def nothing_is_created_in_the_place_of_a_mount_point(trees):
+    below = Below(trees)
+    for path in ("blob", "PARENT/blob", "PARENT/real/../blob", "./blob", "real/../blob"):
+        below.says(f"cd PARENT; (echo x > {path}) 2>&1 | grep -c 'Is a directory'", "1\n")
+        assert os.listdir(below.parent) == ["real"], path
+
+
+@test
 def a_link_to_a_mount_point_that_exists_leads_to_the_mount(trees):
     """The kernel finds the real directory there, which is empty."""
     below = Below(trees)
