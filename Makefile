@@ -35,8 +35,8 @@ UNIT_LIB_SRC = $(filter-out $(UNIT_SRC),$(wildcard tests/unit/*.c))
 # Programs that tests run: they know nothing of us and link nothing of ours.
 PROG_C = $(wildcard $(foreach d,shim cli apps apps-more azurite crash bench,tests/$(d)/*.c))
 PROG_CXX = $(wildcard $(foreach d,shim cli apps azurite crash,tests/$(d)/*.cpp))
-# The simulator runs the policy of cache/evict.c, so it links the parts.
-SIM_SRC = $(wildcard tests/bench/*_sim.c)
+# These run the engine's own code, so they link the parts.
+SIM_SRC = $(wildcard tests/bench/*_sim.c) tests/bench/scale.c
 
 obj = $(patsubst %.c,$(B)/%.o,$(patsubst %.S,$(B)/%.o,$(1)))
 CORE_OBJ = $(call obj,$(CORE_SRC))

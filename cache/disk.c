@@ -86,7 +86,7 @@ void dz_disk_close(struct dz_disk *disk)
 struct disk_replay {
 	const struct dz_disk *disk;
 	const uint64_t *old_bytes;
-	uint64_t n_blocks;
+	uint32_t n_blocks; /* in slots 0.. */
 };
 
 static void slot_describe(struct dz_slot *s, const struct dz_jrec *rec, uint32_t kind,
@@ -126,23 +126,33 @@ static bool replay_record(void *ctx, const struct dz_jrec *rec)
 	struct disk_replay *r = ctx;
 	const struct dz_seg *seg = r->disk->seg;
 	struct dz_key key = { rec->key_lo, rec->key_hi };
-	uint64_t ctl, now;
-	uint32_t slot;
+	struct dz_slot *s;
+	uint64_t ctl;
 
-	if (!replay_is_possible(r, rec))
+	if (r->n_blocks >= seg->n_disk_slots || !replay_is_possible(r, rec) ||
+	    !dz_slot_take(seg, r->n_blocks, rec->page, rec->len, &ctl))
 		return false;
-	slot = dz_slot_take(seg, DZ_TIER_DISK, rec->page, rec->len, seg->member, &ctl);
-	if (slot == DZ_NONE)
-		return false;
-	slot_describe(&seg->disk_slots[slot], rec, rec->kind | DZ_SLOT_UNVERIFIED, 0);
-	if (!dz_slot_publish(seg, DZ_TIER_DISK, slot, ctl, &now))
-		return false;
-	if (dz_index_insert(seg, key, DZ_TIER_DISK, slot, DZ_NONE) < 0) {
-		dz_slot_evict(seg, DZ_TIER_DISK, slot);
+	s = &seg->disk_slots[r->n_blocks];
+	slot_describe(s, rec, rec->kind | DZ_SLOT_UNVERIFIED, 0);
+	atomic_store_explicit(&s->ctl, ctl, memory_order_release);
+	if (dz_index_add(seg, key, DZ_TIER_DISK, r->n_blocks) < 0) {
+		dz_slot_untake(seg, r->n_blocks);
 		return false;
 	}
 	r->n_blocks++;
 	return true;
+}
+
+static void replay_soon(void *ctx, const struct dz_jrec *rec)
+{
+	const struct disk_replay *r = ctx;
+	const struct dz_seg *seg = r->disk->seg;
+
+	dz_index_prefetch_places(seg, (struct dz_key){ rec->key_lo, rec->key_hi });
+	if (rec->page / DZ_SLAB_PAGES >= seg->n_disk_slabs)
+		return;
+	__builtin_prefetch(&seg->disk_map[rec->page], 1);
+	__builtin_prefetch(&seg->disk_slabs[rec->page / DZ_SLAB_PAGES], 1);
 }
 
 /* Raises the counter, so that new records win over all that are on the disk. */
@@ -154,12 +164,27 @@ static void replay_set_seq(const struct dz_seg *seg, uint64_t last)
 		;
 }
 
+/*
+ * What the tables say is of a replay that was killed, or of a time since when another
+ * segment had the files, and wrote to them.
+ */
+static void replay_reset(const struct dz_seg *seg)
+{
+	if (atomic_exchange(&seg->hdr->disk_slabs, DZ_NONE) == 0)
+		return;
+	dz_index_drop_tier(seg, DZ_TIER_DISK);
+	dz_slot_reset_disk(seg);
+}
+
 static int disk_replay(struct dz_disk *disk, const uint64_t *old_bytes)
 {
 	struct disk_replay r = { .disk = disk, .old_bytes = old_bytes };
 	uint64_t last, begin_ns = dz_now_ns();
-	int ret = dz_journal_replay(disk->dir, replay_record, &r, &last);
+	int ret;
 
+	replay_reset(disk->seg);
+	ret = dz_journal_replay(disk->dir, replay_record, replay_soon, &r, &last);
+	dz_slabs_recount(disk->seg, DZ_TIER_DISK);
 	replay_set_seq(disk->seg, last);
 	if (ret < 0) {
 		dz_warn(disk->log, "disk tier %s: journals: %s: starting empty", disk->dir,

@@ -278,6 +278,39 @@ int dz_index_insert(const struct dz_seg *seg, struct dz_key key, enum dz_tier ti
 	return -ENOSPC;
 }
 
+void dz_index_prefetch_places(const struct dz_seg *seg, struct dz_key key)
+{
+	struct places p = places_of(seg, key);
+
+	__builtin_prefetch(&seg->buckets[p.bucket[0]], 1);
+	__builtin_prefetch(&seg->buckets[p.bucket[1]], 1);
+}
+
+int dz_index_add(const struct dz_seg *seg, struct dz_key key, enum dz_tier tier, uint32_t slot)
+{
+	struct places p = places_of(seg, key);
+	uint64_t there;
+
+	if (!key_is_valid(key) || slot >= tier_slots(seg, tier))
+		return -EINVAL;
+	if (find_other(seg, &p, key, tier, 0, PLACES, &there) != PLACES)
+		return -EEXIST;
+	return put_new(seg, &p, entry_of(&p, tier, slot)) != PLACES ? 0 : -ENOSPC;
+}
+
+void dz_index_drop_tier(const struct dz_seg *seg, enum dz_tier tier)
+{
+	for (uint32_t b = 0; b < seg->n_buckets; b++) {
+		for (uint32_t i = 0; i < BUCKET_ENTRIES; i++) {
+			_Atomic uint64_t *word = &seg->buckets[b].entry[i];
+			uint64_t e = atomic_load_explicit(word, memory_order_relaxed);
+
+			if (e != 0 && entry_tier(e) == tier)
+				atomic_compare_exchange_strong(word, &e, 0);
+		}
+	}
+}
+
 bool dz_index_remove(const struct dz_seg *seg, struct dz_key key, enum dz_tier tier, uint32_t slot)
 {
 	struct places p = places_of(seg, key);

@@ -47,6 +47,14 @@ uint32_t dz_index_find_bytes(const struct dz_seg *seg, struct dz_key key, uint32
  */
 int dz_index_insert(const struct dz_seg *seg, struct dz_key key, enum dz_tier tier, uint32_t slot,
 		    uint32_t old);
+/*
+ * The same for who alone inserts keys of this tier (others those of another) and has
+ * looked ahead: the key's buckets were asked for some inserts before.  -EEXIST, -ENOSPC.
+ */
+int dz_index_add(const struct dz_seg *seg, struct dz_key key, enum dz_tier tier, uint32_t slot);
+void dz_index_prefetch_places(const struct dz_seg *seg, struct dz_key key);
+/* Clears all entries of the tier, which nobody uses. */
+void dz_index_drop_tier(const struct dz_seg *seg, enum dz_tier tier);
 /* Removes the entry of exactly this slot; returns whether it was there. */
 bool dz_index_remove(const struct dz_seg *seg, struct dz_key key, enum dz_tier tier, uint32_t slot);
 /* Clears entries of buckets [first, first + n) that map to no slot; returns how many. */

@@ -22,6 +22,9 @@
 /* A sequence number that no real journal reaches: such a record is damage. */
 #define SEQ_MAX	     ((uint64_t)1 << 56)
 #define NAME_BYTES   64
+#define LOAD_BYTES   DZ_MIB
+#define OUT_RECORDS  256u /* 16 KiB on the stack of whoever comes first */
+#define SOON	     24	  /* records ahead of the one in hand: the memory of that many on its way */
 #define DIRENT_BYTES 4096
 /* Beyond this (64 million blocks) the journals are damaged or not ours. */
 #define JOURNAL_MAX_BYTES (4 * DZ_GIB)
@@ -142,6 +145,7 @@ struct journal_load {
 	struct dz_jrec *recs;
 	uint64_t n, room;
 	uint64_t bytes; /* of the files, found first */
+	bool is_unsorted;
 };
 
 static int load_count(void *ctx, int dir_fd, const char *name)
@@ -149,31 +153,46 @@ static int load_count(void *ctx, int dir_fd, const char *name)
 	struct journal_load *l = ctx;
 	struct stat st;
 
-	if (dz_sys_4(SYS_newfstatat, dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
-	    S_ISREG(st.st_mode))
-		l->bytes += (uint64_t)st.st_size;
+	int fd;
+
+	if (dz_sys_4(SYS_newfstatat, dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 ||
+	    !S_ISREG(st.st_mode))
+		return 0;
+	l->bytes += (uint64_t)st.st_size;
+	/* The device begins while memory is made ready, and reads more at once than we ask for. */
+	fd = dz_sys_openat(dir_fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0);
+	if (fd >= 0) {
+		dz_sys_4(SYS_fadvise64, fd, 0, 0, POSIX_FADV_WILLNEED);
+		dz_sys_close(fd);
+	}
 	return 0;
 }
 
+/* Straight to where they stay; what is not valid is written over by the next. */
 static int load_file(void *ctx, int dir_fd, const char *name)
 {
 	struct journal_load *l = ctx;
-	struct dz_jrec batch[64];
-	uint64_t off = 0;
 	int fd = dz_sys_openat(dir_fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0);
+	uint64_t off = 0;
 
 	if (fd < 0)
 		return 0;
-	for (;;) {
-		ssize_t n = dz_sys_pread(fd, batch, sizeof(batch), off);
+	while (l->n < l->room) {
+		struct dz_jrec *to = l->recs + l->n;
+		uint64_t bytes = dz_min_u64((l->room - l->n) * sizeof(*to), LOAD_BYTES);
+		ssize_t n = dz_sys_pread(fd, to, bytes, off);
 
-		if (n < (ssize_t)sizeof(batch[0]))
+		if (n < (ssize_t)sizeof(*to))
 			break;
-		n /= (ssize_t)sizeof(batch[0]);
-		off += (uint64_t)n * sizeof(batch[0]);
+		n /= (ssize_t)sizeof(*to);
+		off += (uint64_t)n * sizeof(*to);
 		for (ssize_t i = 0; i < n; i++) {
-			if (l->n < l->room && dz_jrec_is_valid(&batch[i]))
-				l->recs[l->n++] = batch[i];
+			if (!dz_jrec_is_valid(&to[i]))
+				continue;
+			if (&to[i] != &l->recs[l->n])
+				l->recs[l->n] = to[i];
+			l->is_unsorted |= l->n > 0 && to[i].seq < l->recs[l->n - 1].seq;
+			l->n++;
 		}
 	}
 	dz_sys_close(fd);
@@ -209,8 +228,9 @@ static int journal_load(struct journal_load *l, int dir_fd)
 
 struct journal_order {
 	uint64_t seq;
-	uint64_t i;
+	uint64_t i; /* | ORDER_KEPT: the caller wants it */
 };
+#define ORDER_KEPT ((uint64_t)1 << 63)
 
 /* One pass of a radix sort by the byte at `shift`, highest first. */
 static bool order_pass(const struct journal_order *from, struct journal_order *to, uint64_t n,
@@ -239,8 +259,9 @@ static struct journal_order *journal_sort(const struct journal_load *l, struct j
 	struct journal_order *from = mem, *to = mem + l->n;
 
 	for (uint64_t i = 0; i < l->n; i++)
-		from[i] = (struct journal_order){ l->recs[i].seq, i };
-	for (unsigned int shift = 0; shift < 56; shift += 8) {
+		from[l->n - 1 - i] = (struct journal_order){ l->recs[i].seq, i };
+	/* newest first already, as a journal that one writer appended to */
+	for (unsigned int shift = 0; l->is_unsorted && shift < 56; shift += 8) {
 		if (order_pass(from, to, l->n, shift)) {
 			struct journal_order *t = from;
 
@@ -253,7 +274,7 @@ static struct journal_order *journal_sort(const struct journal_load *l, struct j
 
 /* The wanted records on their way to a file; an error ends the writing, not the replay. */
 struct journal_out {
-	struct dz_jrec batch[64];
+	struct dz_jrec batch[OUT_RECORDS];
 	size_t n;
 	int fd, err;
 };
@@ -294,36 +315,48 @@ static void journal_replace(int dir_fd, int err)
 		journal_for_each(dir_fd, remove_file, base);
 }
 
+/* What was kept, oldest first, so that the next load finds it sorted. */
+static int journal_rewrite(int dir_fd, const struct journal_load *l,
+			   const struct journal_order *order)
+{
+	struct journal_out out = { 0 };
+
+	out.fd = dz_sys_openat(dir_fd, JOURNAL_NEW, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	if (out.fd < 0)
+		return out.fd;
+	for (uint64_t i = l->n; i-- > 0;) {
+		if (order[i].i & ORDER_KEPT)
+			out_put(&out, &l->recs[order[i].i & ~ORDER_KEPT]);
+	}
+	out_flush(&out);
+	dz_sys_close(out.fd);
+	return out.err;
+}
+
 /* Sorts, hands over newest first, rewrites.  The load is not empty. */
-static int journal_digest(int dir_fd, const struct journal_load *l, dz_journal_fn *fn, void *ctx,
-			  uint64_t *last)
+static int journal_digest(int dir_fd, const struct journal_load *l, dz_journal_fn *fn,
+			  dz_journal_soon_fn *soon, void *ctx, uint64_t *last)
 {
 	uint64_t order_bytes = 2 * l->n * sizeof(struct journal_order);
-	struct journal_order *mem = journal_map(order_bytes);
-	const struct journal_order *order;
-	struct journal_out out = { 0 };
+	struct journal_order *mem = journal_map(order_bytes), *order;
 
 	if (!mem)
 		return -ENOMEM;
 	order = journal_sort(l, mem);
 	*last = order[0].seq;
-	out.fd = dz_sys_openat(dir_fd, JOURNAL_NEW, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-	out.err = out.fd < 0 ? out.fd : 0;
 	for (uint64_t i = 0; i < l->n; i++) {
-		const struct dz_jrec *rec = &l->recs[order[i].i];
-
-		if (fn(ctx, rec))
-			out_put(&out, rec);
+		if (soon && i + SOON < l->n)
+			soon(ctx, &l->recs[order[i + SOON].i]);
+		if (fn(ctx, &l->recs[order[i].i]))
+			order[i].i |= ORDER_KEPT;
 	}
-	out_flush(&out);
-	if (out.fd >= 0)
-		dz_sys_close(out.fd);
-	journal_replace(dir_fd, out.err);
+	journal_replace(dir_fd, journal_rewrite(dir_fd, l, order));
 	dz_sys_munmap(mem, order_bytes);
 	return 0;
 }
 
-int dz_journal_replay(const char *dir, dz_journal_fn *fn, void *ctx, uint64_t *last)
+int dz_journal_replay(const char *dir, dz_journal_fn *fn, dz_journal_soon_fn *soon, void *ctx,
+		      uint64_t *last)
 {
 	struct journal_load l = { 0 };
 	int ret, dir_fd = journal_open_dir(dir);
@@ -333,7 +366,7 @@ int dz_journal_replay(const char *dir, dz_journal_fn *fn, void *ctx, uint64_t *l
 		return dir_fd;
 	ret = journal_load(&l, dir_fd);
 	if (ret == 0 && l.n > 0)
-		ret = journal_digest(dir_fd, &l, fn, ctx, last);
+		ret = journal_digest(dir_fd, &l, fn, soon, ctx, last);
 	if (l.recs)
 		dz_sys_munmap(l.recs, l.room * sizeof(struct dz_jrec));
 	dz_sys_close(dir_fd);
@@ -344,7 +377,7 @@ int dz_journal_replay(const char *dir, dz_journal_fn *fn, void *ctx, uint64_t *l
 static int journal_copy(int from, int to, dz_journal_fn *fn, void *ctx)
 {
 	struct journal_out out = { .fd = to };
-	struct dz_jrec in[64];
+	struct dz_jrec in[OUT_RECORDS];
 	uint64_t off = 0;
 	ssize_t n;
 

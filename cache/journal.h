@@ -43,13 +43,18 @@ int64_t dz_journal_append(const char *dir, uint32_t member, const struct dz_jrec
 /* Is this record (still) wanted? */
 typedef bool dz_journal_fn(void *ctx, const struct dz_jrec *rec);
 
+/* It will be this record's turn in a moment. */
+typedef void dz_journal_soon_fn(void *ctx, const struct dz_jrec *rec);
+
 /*
- * Reads every journal of `dir` and calls fn for each valid record, newest first;
+ * Reads every journal of `dir` and calls fn for each valid record, newest first
+ * (and soon, or NULL, for those that follow);
  * then leaves one file with those that fn wanted.  Nobody else may append
  * meanwhile.  *last is the highest seq seen.  Returns 0, -ENOMEM or -errno of
  * the directory; journals that cannot be read are passed over.
  */
-int dz_journal_replay(const char *dir, dz_journal_fn *fn, void *ctx, uint64_t *last);
+int dz_journal_replay(const char *dir, dz_journal_fn *fn, dz_journal_soon_fn *soon, void *ctx,
+		      uint64_t *last);
 
 /*
  * Rewrites the journal of `member` with the records that fn wants, while others

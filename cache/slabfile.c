@@ -412,7 +412,10 @@ int dz_disk_claim(struct dz_disk *disk, uint64_t old_bytes[DZ_DISK_FILES])
 	if (ret < 0)
 		return ret;
 	if (ret == 0) {
-		/* acquire: pairs with the store in dz_disk_claimed() */
+		/*
+		 * acquire: pairs with the store in dz_disk_claimed(); DZ_NONE, which is
+		 * while it is replayed, limits nothing
+		 */
 		seg_limit_slabs(seg,
 				atomic_load_explicit(&seg->hdr->disk_slabs, memory_order_acquire));
 		return seg->n_disk_slabs ? 0 : -ENOSPC;

@@ -374,26 +374,26 @@ void dz_slabs_free(const struct dz_seg *seg, enum dz_tier tier, uint32_t page)
 
 int dz_slabs_take(const struct dz_seg *seg, enum dz_tier tier, uint32_t page, uint64_t bytes)
 {
-	struct dz_chunk_walk w = { .pages = dz_class_pages(bytes), .page = page };
-	uint32_t slab = page / DZ_SLAB_PAGES;
+	uint32_t slab = page / DZ_SLAB_PAGES, pages = dz_class_pages(bytes), chunk;
+	uint64_t ctl, cut, bits;
 	struct dz_slab *s;
-	uint64_t ctl;
 
 	if (slab >= tier_slabs(seg, tier) || bytes > DZ_BLOCK_BYTES)
 		return -EINVAL;
 	s = slab_at(seg, tier, slab);
-	ctl = slab_load(s);
-	if (ctl_state(ctl) == SLAB_FREE &&
-	    chunk_at(slab_ctl(0, SLAB_CUT, w.pages), page % DZ_SLAB_PAGES) != DZ_NONE) {
-		uint64_t cut = slab_ctl(ctl_gen(ctl), SLAB_CUT, w.pages);
-
-		if (atomic_compare_exchange_strong(&s->ctl, &ctl, cut))
-			ctl = cut;
-	}
-	if (ctl_pages(ctl) != w.pages || chunk_at(ctl, page % DZ_SLAB_PAGES) == DZ_NONE)
+	ctl = atomic_load_explicit(&s->ctl, memory_order_relaxed);
+	cut = slab_ctl(ctl_gen(ctl), SLAB_CUT, pages);
+	chunk = chunk_at(cut, page % DZ_SLAB_PAGES);
+	if (chunk == DZ_NONE || (ctl_state(ctl) != SLAB_FREE && ctl != cut))
 		return -EEXIST;
-	w.gen = ctl_gen(ctl);
-	return dz_slabs_commit(seg, tier, &w) ? 0 : -EEXIST;
+	bits = atomic_load_explicit(&s->bitmap[chunk / WORD_CHUNKS], memory_order_relaxed);
+	if (bits & chunk_bit(chunk))
+		return -EEXIST;
+	atomic_store_explicit(&s->bitmap[chunk / WORD_CHUNKS],
+			      word_of(ctl_gen(ctl), (bits & WORD_BITS) | chunk_bit(chunk)),
+			      memory_order_relaxed);
+	atomic_store_explicit(&s->ctl, cut, memory_order_relaxed);
+	return 0;
 }
 
 uint32_t dz_slabs_chunk_pages(const struct dz_seg *seg, enum dz_tier tier, uint32_t page)
@@ -525,8 +525,20 @@ static bool scrub_chunk(const struct dz_seg *seg, enum dz_tier tier, uint32_t pa
 	}
 }
 
+void dz_slabs_reset(const struct dz_seg *seg, enum dz_tier tier)
+{
+	for (uint32_t slab = 0; slab < tier_slabs(seg, tier); slab++) {
+		struct dz_slab *s = slab_at(seg, tier, slab);
+		uint64_t gen = ctl_gen(atomic_load_explicit(&s->ctl, memory_order_relaxed)) + 1;
+
+		for (int i = 0; i < WORDS; i++)
+			atomic_store_explicit(&s->bitmap[i], word_of(gen, 0), memory_order_relaxed);
+		atomic_store_explicit(&s->ctl, slab_ctl(gen, SLAB_FREE, 1), memory_order_relaxed);
+	}
+}
+
 /* What kills took off the counters; what others allocate meanwhile may be missed. */
-static void recount(const struct dz_seg *seg, enum dz_tier tier)
+void dz_slabs_recount(const struct dz_seg *seg, enum dz_tier tier)
 {
 	bool is_dram = tier == DZ_TIER_DRAM;
 	uint64_t bytes = 0;
@@ -595,6 +607,6 @@ uint32_t dz_slabs_scrub(const struct dz_seg *seg, enum dz_tier tier, uint32_t fi
 	if (tier == DZ_TIER_DISK && first < seg->n_disk_slabs)
 		freed += scrub_disk_slots(seg, first, n);
 	if (first == 0 && n >= tier_slabs(seg, tier))
-		recount(seg, tier);
+		dz_slabs_recount(seg, tier);
 	return freed;
 }

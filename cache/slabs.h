@@ -52,9 +52,14 @@ bool dz_slabs_commit(const struct dz_seg *seg, enum dz_tier tier, const struct d
 uint32_t dz_slabs_alloc(const struct dz_seg *seg, enum dz_tier tier, uint64_t bytes);
 /* Gives back the chunk that begins at `page`; freeing a free chunk does nothing. */
 void dz_slabs_free(const struct dz_seg *seg, enum dz_tier tier, uint32_t page);
-/* Marks the chunk at `page` for `bytes` as taken (journal replay; single-threaded).
- * Returns 0, or -EEXIST when it overlaps what is there. */
+/*
+ * For the replay of journals, while nobody else uses the tier: plain stores, no count.
+ * Marks the chunk at `page` for `bytes` as taken.  0, or -EEXIST it overlaps what is there.
+ */
 int dz_slabs_take(const struct dz_seg *seg, enum dz_tier tier, uint32_t page, uint64_t bytes);
+/* All slabs free, before; what is used, after. */
+void dz_slabs_reset(const struct dz_seg *seg, enum dz_tier tier);
+void dz_slabs_recount(const struct dz_seg *seg, enum dz_tier tier);
 /* Class (pages a chunk) of the slab that holds `page`; 0 when the slab is free. */
 uint32_t dz_slabs_chunk_pages(const struct dz_seg *seg, enum dz_tier tier, uint32_t page);
 /* Is the chunk that begins at `page` allocated? */
@@ -86,11 +91,15 @@ uint32_t dz_slabs_scrub(const struct dz_seg *seg, enum dz_tier tier, uint32_t fi
 uint32_t dz_slot_alloc(const struct dz_seg *seg, enum dz_tier tier, uint64_t bytes, uint32_t owner,
 		       uint64_t *ctl);
 /*
- * The same at exactly this page, without evicting (journal replay; single-threaded).
- * DZ_NONE when it overlaps what is there.
+ * For the replay: the disk slot `slot`, which is free, becomes the holder of the chunk at
+ * `page`; *ctl is what its word will be once ready.  False: the chunk overlaps another.
  */
-uint32_t dz_slot_take(const struct dz_seg *seg, enum dz_tier tier, uint32_t page, uint64_t bytes,
-		      uint32_t owner, uint64_t *ctl);
+bool dz_slot_take(const struct dz_seg *seg, uint32_t slot, uint32_t page, uint64_t bytes,
+		  uint64_t *ctl);
+/* Undoes that. */
+void dz_slot_untake(const struct dz_seg *seg, uint32_t slot);
+/* Before it, all that the tables of the disk tier hold goes, but for the index. */
+void dz_slot_reset_disk(const struct dz_seg *seg);
 /* filling (word `ctl`) -> ready, same generation; *now is the new word.  False: taken over. */
 bool dz_slot_publish(const struct dz_seg *seg, enum dz_tier tier, uint32_t slot, uint64_t ctl,
 		     uint64_t *now);

@@ -168,32 +168,54 @@ uint32_t dz_slot_alloc(const struct dz_seg *seg, enum dz_tier tier, uint64_t byt
 	return DZ_NONE;
 }
 
-uint32_t dz_slot_take(const struct dz_seg *seg, enum dz_tier tier, uint32_t page, uint64_t bytes,
-		      uint32_t owner, uint64_t *ctl)
+bool dz_slot_take(const struct dz_seg *seg, uint32_t slot, uint32_t page, uint64_t bytes,
+		  uint64_t *ctl)
 {
-	bool is_disk = tier == DZ_TIER_DISK;
-	uint32_t slot = page;
+	struct dz_slot *s = &seg->disk_slots[slot];
+	uint32_t gen = dz_ctl_gen(atomic_load_explicit(&s->ctl, memory_order_relaxed));
 
-	if (page / DZ_SLAB_PAGES >= (is_disk ? seg->n_disk_slabs : seg->n_dram_slabs))
-		return DZ_NONE;
-	if (is_disk)
-		slot = claim_disk_slot(seg, owner, ctl);
-	else if (!slot_claim(dz_dram_slot(seg, slot), owner, ctl))
-		slot = DZ_NONE;
-	if (slot == DZ_NONE)
-		return DZ_NONE;
-	if (!is_disk || disk_map_put(seg, slot, page)) {
-		atomic_store_explicit(&dz_slot_of(seg, tier, slot)->page, page,
-				      memory_order_relaxed);
-		if (dz_slabs_take(seg, tier, page, bytes) == 0) {
-			slot_blank(dz_slot_of(seg, tier, slot));
-			return slot;
-		}
-		if (is_disk)
-			disk_map_drop(seg, slot, page);
+	if (dz_slabs_take(seg, DZ_TIER_DISK, page, bytes) != 0)
+		return false;
+	atomic_store_explicit(&seg->disk_map[page], slot + 1, memory_order_relaxed);
+	slot_blank(s);
+	atomic_store_explicit(&s->page, page, memory_order_relaxed);
+	*ctl = dz_ctl(gen ? gen : 1, 0, DZ_SLOT_READY);
+	return true;
+}
+
+/* A new generation, and nobody's. */
+static void slot_clear(struct dz_slot *s)
+{
+	uint32_t gen = dz_ctl_gen(atomic_load_explicit(&s->ctl, memory_order_relaxed));
+
+	atomic_store_explicit(&s->ctl, dz_ctl(gen_next(gen), 0, DZ_SLOT_FREE),
+			      memory_order_relaxed);
+	atomic_store_explicit(&s->key_lo, 0, memory_order_relaxed);
+	atomic_store_explicit(&s->key_hi, 0, memory_order_relaxed);
+	atomic_store_explicit(&s->valid, 0, memory_order_relaxed);
+}
+
+void dz_slot_untake(const struct dz_seg *seg, uint32_t slot)
+{
+	struct dz_slot *s = &seg->disk_slots[slot];
+	uint32_t page = atomic_load_explicit(&s->page, memory_order_relaxed);
+
+	slot_clear(s);
+	atomic_store_explicit(&seg->disk_map[page], 0, memory_order_relaxed);
+	dz_slabs_free(seg, DZ_TIER_DISK, page);
+}
+
+void dz_slot_reset_disk(const struct dz_seg *seg)
+{
+	for (uint32_t i = 0; i < seg->n_disk_slots; i++) {
+		struct dz_slot *s = &seg->disk_slots[i];
+
+		if (atomic_load_explicit(&s->ctl, memory_order_relaxed) != 0)
+			slot_clear(s);
 	}
-	slot_unclaim(dz_slot_of(seg, tier, slot), *ctl);
-	return DZ_NONE;
+	for (uint64_t p = 0; p < (uint64_t)seg->n_disk_slabs * DZ_SLAB_PAGES; p++)
+		atomic_store_explicit(&seg->disk_map[p], 0, memory_order_relaxed);
+	dz_slabs_reset(seg, DZ_TIER_DISK);
 }
 
 bool dz_slot_publish(const struct dz_seg *seg, enum dz_tier tier, uint32_t slot, uint64_t ctl,

@@ -57,10 +57,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (fd < 0 || write(fd, copy, size) != (ssize_t)size)
 		abort();
 	close(fd);
-	dz_journal_replay(dir, keep, &seen, &last);
+	dz_journal_replay(dir, keep, NULL, &seen, &last);
 	/* what was kept can be replayed again */
 	seen = 0;
-	dz_journal_replay(dir, keep, &seen, &last);
+	dz_journal_replay(dir, keep, NULL, &seen, &last);
 	dz_journal_remove(dir);
 	free(copy);
 	return 0;

@@ -2,6 +2,7 @@
 /* The disk tier: what was written is read, what cannot be right is a miss. */
 #include "cache/disk_priv.h"
 #include "tests/unit/disk_fixture.h"
+#include "tests/unit/space_check.h"
 
 #include <signal.h>
 #include <sys/mount.h>
@@ -268,6 +269,39 @@ static void two_living_segments_never_share_the_files(void **state)
 	dz_seg_close(&g.seg);
 	reopen(f);
 	assert_block(f, 1, MIB);
+}
+
+/*
+ * The shared memory stays when its last member has gone; another segment has the files in
+ * between.  What the first one's tables say of them is not so any more.
+ */
+static void a_segment_that_comes_back_to_the_files_believes_their_journals_alone(void **state)
+{
+	struct fixture *f = *state;
+	struct fixture g = *f;
+
+	snprintf(g.cfg.shm_dir, sizeof(g.cfg.shm_dir), "%.4000s/other", f->cfg.shm_dir);
+	assert_int_equal(mkdir(g.cfg.shm_dir, 0700), 0);
+	for (uint64_t i = 0; i < 30; i++)
+		assert_int_equal(put(f, i, MIB), 0);
+	detach(f);
+	assert_int_equal(attach(&g), 0);
+	assert_non_null(g.disk);
+	for (uint64_t i = 0; i < 10; i++)
+		dz_slot_evict(&g.seg, DZ_TIER_DISK, g.seg.disk_map[i * DZ_SLAB_PAGES] - 1);
+	for (uint64_t i = 100; i < 110; i++)
+		assert_int_equal(put(&g, i, MIB), 0);
+	detach(&g);
+	assert_int_equal(attach(f), 0);
+	assert_non_null(f->disk);
+	for (uint64_t i = 0; i < 110; i++) {
+		int ret = get(f, i, MIB);
+
+		assert_true(ret == -ENOENT || block_is(f->buf, i, MIB));
+		if (i >= 100)
+			assert_int_equal(ret, 0);
+	}
+	assert_null(space_complaint(&f->seg, DZ_TIER_DISK));
 }
 
 static void a_second_process_joins_and_sees_the_blocks(void **state)
@@ -679,6 +713,7 @@ int main(void)
 		ON_DISK(another_size_keeps_what_still_fits),
 		ON_DISK(slab_files_are_allocated_at_creation),
 		ON_DISK(two_living_segments_never_share_the_files),
+		ON_DISK(a_segment_that_comes_back_to_the_files_believes_their_journals_alone),
 		ON_DISK(a_second_process_joins_and_sees_the_blocks),
 		ON_DISK(another_directory_under_the_same_segment_is_refused),
 		ON_DISK(a_member_killed_while_writing_loses_its_slot_after_a_barrier),

@@ -73,10 +73,10 @@ static void an_empty_directory_replays_nothing(void **state)
 	struct seen s = { 0 };
 	uint64_t last = 1;
 
-	assert_int_equal(dz_journal_replay(*state, see, &s, &last), 0);
+	assert_int_equal(dz_journal_replay(*state, see, NULL, &s, &last), 0);
 	assert_int_equal(s.n, 0);
 	assert_int_equal(last, 0);
-	assert_int_equal(dz_journal_replay("./not-there", see, &s, &last), -ENOENT);
+	assert_int_equal(dz_journal_replay("./not-there", see, NULL, &s, &last), -ENOENT);
 }
 
 static void records_of_all_members_come_newest_first(void **state)
@@ -87,7 +87,7 @@ static void records_of_all_members_come_newest_first(void **state)
 
 	for (uint32_t i = 0; i < 10; i++)
 		assert_int_equal(append(*state, i % 3, order[i], i), 64 * (i / 3));
-	assert_int_equal(dz_journal_replay(*state, see, &s, &last), 0);
+	assert_int_equal(dz_journal_replay(*state, see, NULL, &s, &last), 0);
 	assert_int_equal(s.n, 10);
 	assert_int_equal(last, 70000);
 	for (uint32_t i = 1; i < 10; i++)
@@ -102,11 +102,11 @@ static void replay_leaves_one_file_with_what_was_wanted(void **state)
 
 	for (uint64_t i = 1; i <= 10; i++)
 		append(*state, (uint32_t)i, i, 0);
-	assert_int_equal(dz_journal_replay(*state, see, &s, &last), 0);
+	assert_int_equal(dz_journal_replay(*state, see, NULL, &s, &last), 0);
 	assert_int_equal(bytes_in(*state, &n_files), 5 * 64);
 	assert_int_equal(n_files, 1);
 	s = (struct seen){ 0 };
-	assert_int_equal(dz_journal_replay(*state, see, &s, &last), 0);
+	assert_int_equal(dz_journal_replay(*state, see, NULL, &s, &last), 0);
 	assert_int_equal(s.n, 5);
 	assert_int_equal(s.seq[0], 10);
 	assert_int_equal(s.seq[4], 6);
@@ -127,7 +127,7 @@ static void a_torn_record_is_ignored_and_the_next_append_is_whole(void **state)
 	fd = open(path, O_WRONLY | O_APPEND);
 	assert_int_equal(write(fd, "torn", 4), 4);
 	close(fd);
-	assert_int_equal(dz_journal_replay(*state, see, &s, &last), 0);
+	assert_int_equal(dz_journal_replay(*state, see, NULL, &s, &last), 0);
 	assert_int_equal(s.n, 2);
 	assert_int_equal(s.seq[0], 3);
 	assert_int_equal(s.seq[1], 1);
@@ -166,7 +166,7 @@ static void compaction_keeps_what_is_wanted_and_what_comes_meanwhile(void **stat
 	assert_int_equal(bytes_in(*state, &n_files), 101 * 64);
 	assert_int_equal(n_files, 1);
 	s = (struct seen){ 0 };
-	assert_int_equal(dz_journal_replay(*state, see, &s, &last), 0);
+	assert_int_equal(dz_journal_replay(*state, see, NULL, &s, &last), 0);
 	assert_int_equal(s.n, 101);
 }
 
@@ -190,7 +190,7 @@ static void many_writers_of_one_journal_never_mix_records(void **state)
 		assert_true(wait(&status) > 0);
 		assert_int_equal(status, 0);
 	}
-	assert_int_equal(dz_journal_replay(*state, see, &s, &last), 0);
+	assert_int_equal(dz_journal_replay(*state, see, NULL, &s, &last), 0);
 	assert_int_equal(s.n, 2000);
 }
 
@@ -208,7 +208,7 @@ static void what_is_no_file_is_passed_over(void **state)
 	assert_int_equal(mkfifo(path, 0600), 0);
 	snprintf(path, sizeof(path), "%s/journal.dir", (char *)*state);
 	assert_int_equal(mkdir(path, 0700), 0);
-	assert_int_equal(dz_journal_replay(*state, see, &s, &last), 0);
+	assert_int_equal(dz_journal_replay(*state, see, NULL, &s, &last), 0);
 	assert_int_equal(s.n, 1);
 }
 
@@ -395,7 +395,7 @@ static void a_million_records_are_replayed(void **state)
 	fclose(file);
 	free(recs);
 	begin_ns = dz_now_ns();
-	assert_int_equal(dz_journal_replay(*state, see, &s, &last), 0);
+	assert_int_equal(dz_journal_replay(*state, see, NULL, &s, &last), 0);
 	assert_int_equal(s.n, n);
 	assert_int_equal(s.seq[0], n);
 	print_message("# %u records in %u ms\n", n, (uint32_t)((dz_now_ns() - begin_ns) / 1000000));

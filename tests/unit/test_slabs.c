@@ -149,15 +149,33 @@ static void a_slot_taken_at_a_page_is_like_one_allocated(void **state)
 {
 	struct dz_seg *seg = *state;
 	uint64_t ctl;
-	uint32_t slot = dz_slot_take(seg, DISK, 300, 4 * 4096, OWNER, &ctl);
 
-	assert_int_not_equal(slot, DZ_NONE);
-	assert_int_equal(seg->disk_slots[slot].page, 300);
-	assert_int_equal(dz_slot_take(seg, DISK, 300, 4 * 4096, OWNER, &ctl), DZ_NONE);
-	assert_int_equal(dz_slot_take(seg, DISK, 301, 4 * 4096, OWNER, &ctl), DZ_NONE);
-	assert_true(dz_slot_discard(seg, DISK, slot, seg->disk_slots[slot].ctl));
+	assert_true(dz_slot_take(seg, 5, 300, 4 * 4096, &ctl));
+	seg->disk_slots[5].ctl = ctl;
+	seg->disk_slots[5].key_lo = 1;
+	assert_int_equal(seg->disk_slots[5].page, 300);
+	assert_int_equal(dz_index_add(seg, (struct dz_key){ 1, 0 }, DISK, 5), 0);
+	assert_false(dz_slot_take(seg, 6, 300, 4 * 4096, &ctl));
+	assert_false(dz_slot_take(seg, 6, 301, 4 * 4096, &ctl));
+	dz_slabs_recount(seg, DISK);
+	assert_int_equal(seg->hdr->disk_used, 4 * 4096);
+	assert_null(space_complaint(seg, DISK));
+	assert_true(dz_slot_evict(seg, DISK, 5));
 	assert_int_equal(seg->hdr->disk_used, 0);
 	assert_null(space_complaint(seg, DISK));
+}
+
+static void a_slot_taken_and_untaken_leaves_nothing(void **state)
+{
+	struct dz_seg *seg = *state;
+	uint64_t ctl;
+
+	assert_true(dz_slot_take(seg, 5, 300, 4 * 4096, &ctl));
+	seg->disk_slots[5].ctl = ctl;
+	dz_slot_untake(seg, 5);
+	assert_null(space_complaint(seg, DISK));
+	assert_true(dz_slot_take(seg, 5, 300, 128 * 4096, &ctl) ||
+		    dz_slot_take(seg, 5, 256, 128 * 4096, &ctl));
 }
 
 static void a_slot_lives_from_free_to_free_with_a_new_generation(void **state)
@@ -370,6 +388,7 @@ int main(void)
 		T(more_than_a_block_is_not_given_out),
 		T(take_refuses_what_overlaps),
 		T(a_slot_taken_at_a_page_is_like_one_allocated),
+		T(a_slot_taken_and_untaken_leaves_nothing),
 		T(a_slot_lives_from_free_to_free_with_a_new_generation),
 		T(a_refilled_slot_keeps_its_generation),
 		T(who_lost_his_slot_can_neither_publish_nor_discard_it),
