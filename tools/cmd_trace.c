@@ -599,7 +599,7 @@ int cmd_trace(int argc, char **argv)
 		return ret;
 	}
 	if (t.is_chrome || t.is_dftracer)
-		trace_chrome_begin(t.to);
+		trace_chrome_begin(t.to, t.session.wall_ns);
 	if (t.is_record)
 		t.record = trace_record_new(t.to, &cfg);
 	loop(&t);

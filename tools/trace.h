@@ -205,7 +205,8 @@ void trace_sum_json(FILE *to, const struct trace_sum *sum, const struct trace_se
 
 /* ---- JSON ---- */
 
-void trace_chrome_begin(FILE *to);
+/* wall_ns: when the trace began. */
+void trace_chrome_begin(FILE *to, uint64_t wall_ns);
 void trace_chrome_event(FILE *to, const struct trace_event *ev, bool is_first);
 void trace_dftracer_event(FILE *to, const struct trace_event *ev, bool is_first);
 void trace_chrome_end(FILE *to);

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 /*
  * Chrome's trace format, as Perfetto reads it: an array of complete events
- * ("ph": "X"), times in microseconds.  The array may lack its end: a trace that
- * was cut off opens as well.
+ * ("ph": "X"), times in microseconds since the trace began: since 1970 they would not
+ * keep their nanoseconds in the double that a reader makes of them, and calls would
+ * overlap.  The array may lack its end: a trace that was cut off opens as well.
  *
  * DFTracer's is the same but for this: one event a line, without commas between
  * them (its tools parse lines, and Perfetto does not miss the commas), whole
@@ -17,9 +18,35 @@
 
 #define PATHS_TOLD 65536u
 
-void trace_chrome_begin(FILE *to)
+static uint64_t began_ns;
+
+void trace_chrome_begin(FILE *to, uint64_t wall_ns)
 {
+	began_ns = wall_ns;
 	fputs("[\n", to);
+}
+
+/*
+ * A clock that is still being learned makes a call begin before the end of the one
+ * before it, by less than the time of a call.  Perfetto drops what overlaps so: it
+ * begins with that end instead.  A call within a call is left as it is.
+ */
+static void settle(const struct trace_event *ev, uint64_t *start, uint64_t *ns)
+{
+	static struct {
+		uint32_t tid;
+		uint64_t start, end;
+	} last[1024];
+	size_t i = ev->tid % DZ_ARRAY_LEN(last);
+	uint64_t end = ev->start_ns + ev->ns;
+
+	*start = ev->start_ns;
+	if (last[i].tid == ev->tid && *start > last[i].start && *start < last[i].end)
+		*start = last[i].end < end ? last[i].end : end;
+	*ns = end - *start;
+	last[i].tid = ev->tid;
+	last[i].start = *start;
+	last[i].end = end;
 }
 
 static void put_us(FILE *to, const char *name, uint64_t ns)
@@ -90,10 +117,13 @@ static void put_head(FILE *to, const struct trace_event *ev, const char *name, c
 
 void trace_chrome_event(FILE *to, const struct trace_event *ev, bool is_first)
 {
+	uint64_t start, ns;
+
+	settle(ev, &start, &ns);
 	fputs(is_first ? "" : ",\n", to);
 	put_head(to, ev, trace_call_info(ev->call)->symbol, "POSIX", 'X');
-	put_us(to, "ts", ev->start_ns);
-	put_us(to, "dur", ev->ns);
+	put_us(to, "ts", start > began_ns ? start - began_ns : 0);
+	put_us(to, "dur", ns);
 	fputs(", \"args\": {", to);
 	put_args(to, ev);
 	fputs("}}", to);
@@ -121,16 +151,17 @@ static bool is_told(uint64_t hash)
 void trace_dftracer_event(FILE *to, const struct trace_event *ev, bool is_first)
 {
 	const char *path = path_of(ev);
-	uint64_t hash = path ? hash_of(path) : 0, host;
+	uint64_t hash = path ? hash_of(path) : 0, host, start, ns;
 	char name[65];
 
+	settle(ev, &start, &ns);
 	host = host_hash(name);
 	if (is_first)
 		put_hash(to, ev, "HH", name, host);
 	if (path && !is_told(hash))
 		put_hash(to, ev, "FH", path, hash);
 	put_head(to, ev, trace_call_info(ev->call)->symbol, "POSIX", 'X');
-	fprintf(to, ", \"ts\": %" PRIu64 ", \"dur\": %" PRIu64, ev->start_ns / 1000, ev->ns / 1000);
+	fprintf(to, ", \"ts\": %" PRIu64 ", \"dur\": %" PRIu64, start / 1000, ns / 1000);
 	fprintf(to, ", \"args\": {\"hhash\": \"%016" PRIx64 "\", ", host);
 	if (path)
 		fprintf(to, "\"fhash\": \"%016" PRIx64 "\", ", hash);
