@@ -6,7 +6,9 @@
  *
  * A lease lives within DZ_PROBE places of its key's hash, so a lookup reads a
  * few cache lines.  Two requesters of one key that claim different places at
- * once both look again after storing the key; the one further on gives up.
+ * once both look again after storing the key; the one further on gives up when it
+ * sees the other, which waits a moment for it to do so, or to have been first
+ * (tests/model/ask.pml).
  *
  * Killed in claiming: the place is free again after its deadline.  Killed in
  * active: dz_lease_take_over(), by any waiter or the sweeper.  A waiter never
@@ -24,6 +26,7 @@
 
 #define DZ_PROBE    16
 #define CLAIMING_MS 1000
+#define RIVAL_LOOKS 200	 /* it is a few stores away from its decision */
 #define ACTIVE_MS   4000 /* the fetcher renews it twice a second */
 
 static uint32_t lease_home(const struct dz_seg *seg, struct dz_key key)
@@ -49,12 +52,11 @@ static bool lease_is_abandoned(const struct dz_lease *l, uint64_t word, uint64_t
 	       atomic_load_explicit(&l->deadline_ms, memory_order_relaxed) < now;
 }
 
-/* A place under way for `key`, other than `except`; DZ_NONE. */
-static uint32_t lease_find(const struct dz_seg *seg, struct dz_key key, uint32_t except,
-			   uint64_t *word)
+/* A place under way for `key`, other than `except`, left in claiming before `now` or not. */
+static uint32_t lease_find_since(const struct dz_seg *seg, struct dz_key key, uint32_t except,
+				 uint64_t now, uint64_t *word)
 {
 	uint32_t home = lease_home(seg, key);
-	uint64_t now = dz_now_ms();
 
 	for (uint32_t i = 0; i < DZ_PROBE; i++) {
 		uint32_t idx = lease_at(seg, home, i);
@@ -67,6 +69,13 @@ static uint32_t lease_find(const struct dz_seg *seg, struct dz_key key, uint32_t
 			return idx;
 	}
 	return DZ_NONE;
+}
+
+/* One that is not abandoned; DZ_NONE. */
+static uint32_t lease_find(const struct dz_seg *seg, struct dz_key key, uint32_t except,
+			   uint64_t *word)
+{
+	return lease_find_since(seg, key, except, dz_now_ms(), word);
 }
 
 static bool lease_is_open(const struct dz_lease *l, uint64_t word, uint64_t now)
@@ -126,6 +135,33 @@ static void lease_join(struct dz_seg *seg, uint32_t idx, uint64_t word, uint32_t
 	ref->is_new = false;
 }
 
+/*
+ * We have a place in claiming, with the key.  Who else is at it?  Who is further on and
+ * claiming has not seen us, and will be a request at once, or has, and gives up: but it may
+ * have been stopped in between, then its place is taken from it, as from one that was
+ * abandoned.  Its own CAS fails then.  DZ_NONE: nobody.
+ */
+static uint32_t lease_find_rival(const struct dz_seg *seg, struct dz_key key, uint32_t mine,
+				 uint64_t *word)
+{
+	uint32_t other;
+
+	for (int i = 0;; i++) {
+		bool is_late;
+
+		other = lease_find_since(seg, key, mine, 0, word);
+		if (other == DZ_NONE || dz_lease_state(*word) != DZ_LEASE_CLAIMING)
+			return other;
+		is_late = lease_is_abandoned(&seg->leases[other], *word, dz_now_ms());
+		if (other < mine && !is_late)
+			return other;
+		if (i < RIVAL_LOOKS && !is_late)
+			dz_sys_0(SYS_sched_yield);
+		else
+			lease_release_place(&seg->leases[other], *word);
+	}
+}
+
 int dz_lease_ask(struct dz_seg *seg, struct dz_key key, const struct dz_request *req,
 		 uint32_t agent, uint32_t want, struct dz_lease_ref *ref)
 {
@@ -145,8 +181,8 @@ int dz_lease_ask(struct dz_seg *seg, struct dz_key key, const struct dz_request 
 	atomic_store_explicit(&l->key_hi, key.hi, memory_order_relaxed);
 	/* Both of two rivals store their key before they look for the other's. */
 	atomic_thread_fence(memory_order_seq_cst);
-	other = lease_find(seg, key, idx, &other_word);
-	if (other != DZ_NONE && (other < idx || dz_lease_state(other_word) != DZ_LEASE_CLAIMING)) {
+	other = lease_find_rival(seg, key, idx, &other_word);
+	if (other != DZ_NONE) {
 		lease_release_place(l, word);
 		if (dz_lease_state(other_word) == DZ_LEASE_CLAIMING)
 			return -EAGAIN;

@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -365,6 +366,147 @@ static void everybody_who_waits_is_served(void **state)
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
+/* ---- rivals ---- */
+
+#define RIVALS 4
+#define ROUNDS 3000
+
+struct rivals {
+	struct dz_seg *seg;
+	pthread_barrier_t gate;
+	_Atomic uint32_t made, joined;
+	uint32_t wrong;
+};
+
+struct rival {
+	struct rivals *all;
+	uint32_t member;
+};
+
+/* All ask for the same at once: one makes the request, the others join it. */
+static void *rival_main(void *arg)
+{
+	struct rival *me = arg;
+	struct rivals *all = me->all;
+	struct dz_seg seg = as_member(all->seg, me->member);
+
+	for (uint64_t n = 1; n <= ROUNDS; n++) {
+		struct dz_lease_ref ref;
+		uint64_t word;
+
+		pthread_barrier_wait(&all->gate);
+		while (ask(&seg, n, 1, &ref) == -EAGAIN)
+			sched_yield();
+		atomic_fetch_add(ref.is_new ? &all->made : &all->joined, 1);
+		if (pthread_barrier_wait(&all->gate) != PTHREAD_BARRIER_SERIAL_THREAD)
+			continue;
+		all->wrong += atomic_exchange(&all->made, 0) != 1;
+		all->wrong += atomic_exchange(&all->joined, 0) != RIVALS - 1;
+		for (uint32_t i = 0; i < seg.n_leases; i++)
+			if (dz_lease_claim(&seg, i, &word))
+				dz_lease_finish(&seg, i, word, 0);
+	}
+	return NULL;
+}
+
+static void of_rivals_who_ask_at_once_one_makes_the_request(void **state)
+{
+	struct rivals all = { .seg = *state };
+	struct rival rival[RIVALS];
+	pthread_t thread[RIVALS];
+
+	pthread_barrier_init(&all.gate, NULL, RIVALS);
+	for (uint32_t i = 0; i < RIVALS; i++) {
+		rival[i] = (struct rival){ &all, i + 1 };
+		assert_int_equal(pthread_create(&thread[i], NULL, rival_main, &rival[i]), 0);
+	}
+	for (uint32_t i = 0; i < RIVALS; i++)
+		pthread_join(thread[i], NULL);
+	pthread_barrier_destroy(&all.gate);
+	assert_int_equal(all.wrong, 0);
+	assert_int_equal(leases_in_use(all.seg), 0);
+}
+
+/* Both places that a key would take first, as two left them who were killed there. */
+static void a_rival_that_sleeps_is_not_waited_for(void **state)
+{
+	struct dz_seg *seg = *state, other = as_member(seg, 2);
+	struct dz_lease_ref first, ref;
+	struct dz_lease *l;
+	uint64_t word, sleeping;
+
+	assert_int_equal(ask(&other, 1, 1, &first), 0);
+	assert_true(dz_lease_claim(&other, first.idx, &word));
+	dz_lease_finish(&other, first.idx, word, 0);
+	/* the one behind it, in claiming, with the key, and with time left */
+	l = &seg->leases[(first.idx + 1) % seg->n_leases];
+	sleeping = dz_lease_word(7, 2, DZ_LEASE_CLAIMING);
+	atomic_store(&l->key_lo, key_of(1).lo);
+	atomic_store(&l->key_hi, key_of(1).hi);
+	atomic_store(&l->deadline_ms, dz_now_ms() + 60000);
+	atomic_store(&l->word, sleeping);
+	assert_int_equal(ask(seg, 1, 1, &ref), 0);
+	assert_true(ref.is_new);
+	assert_int_equal(ref.idx, first.idx);
+	/* it wakes up, and finds that its place is gone */
+	assert_int_not_equal(atomic_load(&l->word), sleeping);
+	assert_int_equal(leases_in_use(seg), 1);
+}
+
+struct late_rival {
+	struct dz_seg *seg;
+	uint32_t idx; /* of its place; the other's is the one before */
+	bool is_first;
+};
+
+/* It has looked, and seen nobody; the other claims; it makes its request. */
+static void *late_rival_main(void *arg)
+{
+	struct late_rival *r = arg;
+	_Atomic uint64_t *word = &r->seg->leases[r->idx].word;
+	uint64_t claiming = dz_lease_word(7, 2, DZ_LEASE_CLAIMING);
+
+	while (dz_lease_state(atomic_load(&r->seg->leases[r->idx - 1].word)) == DZ_LEASE_FREE)
+		sched_yield();
+	r->is_first = atomic_compare_exchange_strong(word, &claiming,
+						     dz_lease_word(7, 0, DZ_LEASE_REQUESTED));
+	return NULL;
+}
+
+static void a_rival_further_on_that_has_looked_before_is_joined(void **state)
+{
+	struct dz_seg *seg = *state;
+
+	for (uint64_t n = 1; n <= 200; n++) {
+		struct late_rival rival = { .seg = seg };
+		struct dz_lease_ref ref;
+		struct dz_lease *l;
+		pthread_t thread;
+		uint64_t word;
+
+		/* where does it live? */
+		assert_int_equal(ask(seg, n, 1, &ref), 0);
+		assert_true(dz_lease_claim(seg, ref.idx, &word));
+		dz_lease_finish(seg, ref.idx, word, 0);
+		rival.idx = ref.idx + 1;
+		if (rival.idx == seg->n_leases)
+			continue;
+		l = &seg->leases[rival.idx];
+		atomic_store(&l->key_lo, key_of(n).lo);
+		atomic_store(&l->key_hi, key_of(n).hi);
+		atomic_store(&l->deadline_ms, dz_now_ms() + 60000);
+		atomic_store(&l->word, dz_lease_word(7, 2, DZ_LEASE_CLAIMING));
+		assert_int_equal(pthread_create(&thread, NULL, late_rival_main, &rival), 0);
+		while (ask(seg, n, 1, &ref) == -EAGAIN)
+			sched_yield();
+		pthread_join(thread, NULL);
+		assert_int_equal(leases_in_use(seg), 1);
+		assert_true(ref.is_new != rival.is_first);
+		assert_true(dz_lease_claim(seg, ref.idx, &word));
+		dz_lease_finish(seg, ref.idx, word, 0);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -381,6 +523,9 @@ int main(void)
 		TEST(who_came_after_the_dead_owner_is_not_taken_for_it),
 		TEST(a_place_left_in_claiming_blocks_nobody_for_long),
 		TEST(everybody_who_waits_is_served),
+		TEST(of_rivals_who_ask_at_once_one_makes_the_request),
+		TEST(a_rival_that_sleeps_is_not_waited_for),
+		TEST(a_rival_further_on_that_has_looked_before_is_joined),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
