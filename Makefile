@@ -185,7 +185,7 @@ demo: ## a PyTorch job that reads its dataset from Blob; URL=https://... for you
 	@$(MAKE) all
 	@DZ_BUILD=$(abspath $(B)) /usr/bin/python3 tests/demo/demo.py $(URL)
 
-.PHONY: bench bench-save bench-eviction
+.PHONY: bench bench-save bench-eviction bench-scale
 bench: ## the budget table: us, ext4, fio, libcurl, rclone mount; also in build/bench.txt
 	@tests/deps.sh build bench
 	@$(MAKE) tests
@@ -196,6 +196,10 @@ bench-save: bench ## the same, kept in tests/bench/RESULTS.txt
 
 bench-eviction: $(SIM) ## hit shares of the eviction policy beside LRU, S3-FIFO, the optimum; RECORDING=FILE: of a job
 	@$(B)/tests/bench/evict_sim $(RECORDING)
+
+bench-scale: $(SIM) ## 10 million names, a million blobs: bytes each; seconds to replay a million
+	@mkdir -p $(B)/scale && cd $(B)/scale && for mode in names replay blobs; do \
+		$(abspath $(B))/tests/bench/scale $$mode || exit 1; done
 
 .PHONY: deps
 deps: ## install what building, testing and the demo need (apt); says what it does first

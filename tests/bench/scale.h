@@ -25,8 +25,10 @@
 
 #define SCALE_REC 0x5ca1e0001ull
 /* The figures that the README states; bytes of shared memory. */
-#define SCALE_NAME_BYTES 100
-#define SCALE_BLOB_BYTES 120
+#define SCALE_NAME_BYTES 105
+#define SCALE_BLOB_BYTES 110
+#define SCALE_BLOB	 4096u
+#define SCALE_REAL	 1000u /* of a made journal's blocks those whose bytes are there */
 
 struct scale {
 	struct dz_config cfg;
@@ -83,6 +85,15 @@ static inline void scale_open(struct scale *s, const char *shm, uint64_t dram, u
 	s->buf = mmap(NULL, DZ_MIB, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	SCALE_MUST(s->buf != MAP_FAILED);
 	scale_attach(s);
+}
+
+/*
+ * Room for n blobs of a page: as many slots as that, for which a sixteenth of the shared
+ * memory may be slots of the disk.
+ */
+static inline void scale_open_blobs(struct scale *s, const char *shm, uint32_t n)
+{
+	scale_open(s, shm, (uint64_t)n * 64 * 16 + 64 * DZ_MIB, (uint64_t)n * SCALE_BLOB * 34 / 32);
 }
 
 static inline void scale_close(struct scale *s)
@@ -211,6 +222,69 @@ static inline bool scale_get_blob(struct scale *s, uint64_t n, uint32_t len)
 		SCALE_MUST(memcmp(s->buf + i, &word, 8) == 0);
 	}
 	return true;
+}
+
+/* ---- a journal without the work of a day ---- */
+
+/* 0 .. n-1 in random order, or as they are. */
+static inline uint32_t *scale_places(uint32_t n, bool is_spread)
+{
+	uint32_t *at = malloc(n * sizeof(*at));
+	uint64_t x = 88172645463325252ull;
+
+	SCALE_MUST(at);
+	for (uint32_t i = 0; i < n; i++)
+		at[i] = i;
+	for (uint32_t i = n - 1; is_spread && i > 0; i--) {
+		uint32_t k = (uint32_t)(scale_rnd(&x) % (i + 1)), t = at[i];
+
+		at[i] = at[k];
+		at[k] = t;
+	}
+	return at;
+}
+
+/* One record; the blocks beyond the real ones lie behind them. */
+static inline struct dz_jrec scale_record(uint64_t seq, uint64_t n, uint32_t page)
+{
+	struct dz_key key = scale_key(n);
+	struct dz_jrec rec = { .seq = seq,
+			       .key_lo = key.lo,
+			       .key_hi = key.hi,
+			       .page = page,
+			       .len = SCALE_BLOB,
+			       .crc = (uint32_t)n,
+			       .group = 1,
+			       .kind = DZ_KIND_DATA };
+
+	dz_jrec_seal(&rec);
+	return rec;
+}
+
+/* A quarter of the places had another tenant first. */
+static inline void scale_make_journal(const struct scale *s, uint32_t n, bool is_spread)
+{
+	uint32_t *at = scale_places(n - SCALE_REAL, is_spread);
+	char path[DZ_PATH_MAX + 32];
+	uint64_t seq = SCALE_REAL;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "%s/journal.made", s->dir);
+	file = fopen(path, "w");
+	SCALE_MUST(file);
+	for (uint32_t i = 0; i < n - SCALE_REAL; i++) {
+		struct dz_jrec old, rec;
+
+		old = scale_record(++seq, (uint64_t)n + i, SCALE_REAL + at[i]);
+		rec = scale_record(++seq, SCALE_REAL + i, SCALE_REAL + at[i]);
+		SCALE_MUST(i % 4 || fwrite(&old, sizeof(old), 1, file) == 1);
+		SCALE_MUST(fwrite(&rec, sizeof(rec), 1, file) == 1);
+	}
+	/* after a reboot no page of it is in memory */
+	SCALE_MUST(fflush(file) == 0 && fsync(fileno(file)) == 0);
+	SCALE_MUST(posix_fadvise(fileno(file), 0, 0, POSIX_FADV_DONTNEED) == 0);
+	SCALE_MUST(fclose(file) == 0);
+	free(at);
 }
 
 /* What the disk tier costs in shared memory: that of a like segment with none is taken off. */
