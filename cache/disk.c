@@ -467,6 +467,7 @@ static int write_block(struct dz_disk *disk, struct dz_key key, const void *data
 	}
 	slot_describe(&seg->disk_slots[slot], rec, rec->kind,
 		      atomic_load_explicit(&seg->hdr->tick, memory_order_relaxed));
+	atomic_store_explicit(&seg->disk_slots[slot].stamp_ms, dz_now_ms(), memory_order_relaxed);
 	return write_publish(disk, slot, ctl, key);
 }
 

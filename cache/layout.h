@@ -84,7 +84,7 @@ struct dz_slot {
 	_Atomic uint32_t crc;	   /* CRC-32C of the len bytes; disk only */
 	_Atomic uint32_t group;	   /* data set, for eviction */
 	_Atomic uint32_t tick;	   /* last counted access */
-	_Atomic uint64_t stamp_ms; /* names: dz_now_ms() when Blob confirmed them */
+	_Atomic uint64_t stamp_ms; /* dz_now_ms() when it came; names: when Blob confirmed them */
 	_Atomic uint32_t kind;	   /* enum dz_kind; disk: | DZ_SLOT_UNVERIFIED */
 	_Atomic uint32_t born;	   /* number of its fill, for eviction's window */
 };

@@ -17,6 +17,7 @@
 #include "cache/index.h"
 #include "cache/pins.h"
 #include "cache/slabs.h"
+#include "cache/sys.h"
 
 #include <errno.h>
 
@@ -60,7 +61,7 @@ static void slot_blank(struct dz_slot *s)
 	atomic_store_explicit(&s->crc, 0, memory_order_relaxed);
 	atomic_store_explicit(&s->group, 0, memory_order_relaxed);
 	atomic_store_explicit(&s->tick, 0, memory_order_relaxed);
-	atomic_store_explicit(&s->stamp_ms, 0, memory_order_relaxed);
+	atomic_store_explicit(&s->stamp_ms, dz_now_ms(), memory_order_relaxed);
 	atomic_store_explicit(&s->kind, 0, memory_order_relaxed);
 	atomic_store_explicit(&s->born, 0, memory_order_relaxed);
 }

@@ -11,8 +11,17 @@
 
 #include "cache/evict.h"
 #include "cache/index.h"
+#include "cache/sys.h"
 #include "tools/human.h"
 #include "tools/totals.h"
+
+/* The tier that the next reader finds it in. */
+static uint64_t since(const struct dz_seg *seg, bool in_dram, uint32_t slot)
+{
+	const struct dz_slot *s = in_dram ? dz_dram_slot(seg, slot) : &seg->disk_slots[slot];
+
+	return atomic_load_explicit(&s->stamp_ms, memory_order_relaxed);
+}
 
 static void look_at(const struct dz_explain *x, uint64_t blk, struct dz_explain_run *r,
 		    uint32_t *len)
@@ -29,12 +38,16 @@ static void look_at(const struct dz_explain *x, uint64_t blk, struct dz_explain_
 						 memory_order_relaxed) &
 			    dz_pieces(0, *len);
 	r->is_whole = r->pieces == dz_pieces(0, *len);
+	if (r->pieces)
+		r->since_ms = since(seg, true, slot);
 	slot = dz_index_find(seg, key, DZ_TIER_DISK, &ctl);
 	r->on_disk = slot != DZ_NONE && slot < seg->n_disk_slots;
 	if (r->on_disk)
 		r->is_unverified =
 			atomic_load_explicit(&seg->disk_slots[slot].kind, memory_order_relaxed) &
 			DZ_SLOT_UNVERIFIED;
+	if (r->on_disk && !r->pieces)
+		r->since_ms = since(seg, false, slot);
 	r->used = dz_evict_count(seg, r->pieces ? DZ_TIER_DRAM : DZ_TIER_DISK, key);
 }
 
@@ -62,6 +75,8 @@ static int add_run(struct dz_explain *x, const struct dz_explain_run *r)
 
 	if (x->n_runs && is_alike(&x->runs[x->n_runs - 1], r)) {
 		x->runs[x->n_runs - 1].last = r->last;
+		x->runs[x->n_runs - 1].since_ms =
+			dz_min_u64(x->runs[x->n_runs - 1].since_ms, r->since_ms);
 		return 0;
 	}
 	/* Doubles at each power of two. */
@@ -203,11 +218,27 @@ static void print_version(const struct dz_explain *x)
 		puts("name      not known to the cache before");
 }
 
+/* "12 s ago" */
+static const char *age_of(const struct dz_explain_run *r, char age[16])
+{
+	uint64_t s = (dz_now_ms() - r->since_ms) / 1000;
+
+	if (!r->since_ms)
+		return r->on_disk ? "earlier run" : "";
+	if (s < 120)
+		snprintf(age, 16, "%u s ago", (unsigned int)s);
+	else if (s < 7200)
+		snprintf(age, 16, "%u min ago", (unsigned int)(s / 60));
+	else
+		snprintf(age, 16, "%u h ago", (unsigned int)(s / 3600) % 100000);
+	return age;
+}
+
 static void print_runs(const struct dz_explain *x)
 {
-	char pieces[DZ_PIECES + 1], range[48];
+	char pieces[DZ_PIECES + 1], range[48], age[16];
 
-	puts("blocks    where         pieces in DRAM    used of late");
+	puts("blocks    where         since       pieces in DRAM    used of late");
 	for (size_t i = 0; i < x->n_runs; i++) {
 		const struct dz_explain_run *r = &x->runs[i];
 
@@ -217,12 +248,12 @@ static void print_runs(const struct dz_explain *x)
 		snprintf(range, sizeof(range),
 			 r->first == r->last ? "%" PRIu64 : "%" PRIu64 "-%" PRIu64, r->first,
 			 r->last);
-		printf("%-9s %-13s %s  %u%s\n", range,
+		printf("%-9s %-13s %-11s %s  %u%s\n", range,
 		       r->pieces && r->on_disk ? "DRAM and disk"
 		       : r->pieces	       ? "DRAM"
 		       : r->on_disk	       ? "disk"
 					       : "nowhere",
-		       r->is_whole ? "all             " : pieces, r->used,
+		       age_of(r, age), r->is_whole ? "all             " : pieces, r->used,
 		       r->is_unverified ? "  (of an earlier run, checked at its first use)" : "");
 	}
 }
@@ -276,9 +307,13 @@ void dz_explain_json(const struct dz_explain *x)
 
 		printf("%s\n    {\"first\": %" PRIu64 ", \"last\": %" PRIu64
 		       ", \"dram_pieces\": %u, \"dram_whole\": %s, \"disk\": %s, "
-		       "\"unverified\": %s, \"used\": %u}",
+		       "\"unverified\": %s, \"used\": %u, \"since_seconds\": ",
 		       i ? "," : "", r->first, r->last, r->pieces, r->is_whole ? "true" : "false",
 		       r->on_disk ? "true" : "false", r->is_unverified ? "true" : "false", r->used);
+		if (r->since_ms)
+			printf("%.3f}", (double)(dz_now_ms() - r->since_ms) / 1000);
+		else
+			fputs("null}", stdout);
 	}
 	puts("\n  ]\n}");
 }

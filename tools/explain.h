@@ -11,7 +11,8 @@ struct dz_explain_run {
 	uint32_t pieces; /* of each: bits that DRAM holds; 0 not there */
 	bool is_whole;	 /* DRAM has all of it */
 	bool on_disk, is_unverified;
-	uint32_t used; /* of late, as eviction weighs it */
+	uint32_t used;	   /* of late, as eviction weighs it */
+	uint64_t since_ms; /* of the oldest: when it came there, dz_now_ms(); 0: not known */
 };
 
 struct dz_explain {

@@ -55,6 +55,19 @@ def nothing_is_cached_at_first_and_looking_fetches_nothing(server):
 
 
 @libblob.test
+def it_says_since_when_a_block_is_there(server):
+    with cache(server) as env:
+        assert all(b["since_seconds"] is None for b in explain(env, MOUNT + "/big.bin")["blocks"])
+        start = time.monotonic()
+        assert dz(env, "run", "--", "cksum", MOUNT + "/big.bin").returncode == 0
+        time.sleep(1.2)
+        blocks = explain(env, MOUNT + "/big.bin")["blocks"]
+        # The clock of the cache goes in steps of 4 ms.
+        assert all(1.1 < b["since_seconds"] < time.monotonic() - start + 0.1 for b in blocks), blocks
+        assert " s ago " in dz(env, "explain", MOUNT + "/big.bin").stdout
+
+
+@libblob.test
 def a_small_read_shows_its_pieces(server):
     with cache(server) as env:
         read = f"import os; f = os.open('{MOUNT}/big.bin', 0); os.pread(f, 100, 2 * {MIB} + 3 * 65536)"
@@ -97,8 +110,8 @@ def a_process_that_has_it_open_is_named_and_its_descriptor_explained(server):
             y = explain(env, f"{p.pid}:{fd}")
             assert y["path"] == MOUNT + "/big.bin", y
             # A piece that nobody waited for may still be on its way.
-            libblob.eventually(lambda: explain(env, f"{p.pid}:{fd}")["blocks"] ==
-                               explain(env, MOUNT + "/big.bin")["blocks"])
+            blocks = lambda what: [{**b, "since_seconds": 0} for b in explain(env, what)["blocks"]]
+            libblob.eventually(lambda: blocks(f"{p.pid}:{fd}") == blocks(MOUNT + "/big.bin"))
             assert f"[{p.pid}] at offset 77" in dz(env, "explain", f"{p.pid}:{fd}").stdout
             other = dz(env, "explain", f"{p.pid}:1")
             assert other.returncode == 125 and "not a file of a mount" in other.stderr, other

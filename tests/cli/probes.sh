@@ -5,7 +5,7 @@
 set -u
 lib=$DZ_BUILD/libdeltazero.so
 [ -z "${DZ_SAN:-}" ] || { echo 'not in a sanitizer build'; exit 77; }
-echo 1..2
+echo 1..3
 
 notes_are_right()
 {
@@ -46,5 +46,37 @@ else
 		echo "not ok 2 - bpftrace lists them: got '$listed', want '$wanted'"
 		status=1
 	fi
+fi
+
+# Where BPF may be loaded they fire: a program reads 1,000 bytes, again and again.
+fires()
+{
+	export AZURE_STORAGE_ACCOUNT=devstoreaccount1 DELTAZERO_SHM_DIR="$TMPDIR" DELTAZERO_DISK_SIZE=0
+	export AZURE_STORAGE_KEY='Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=='
+	mkdir -p "$TMPDIR/root/data/text"
+	head -c 12345 /dev/zero >"$TMPDIR/root/data/text/lines.txt"
+	: >"$TMPDIR/url"
+	"$DZ_BUILD/dz" serve --root "$TMPDIR/root" --port 0 >"$TMPDIR/url" &
+	server=$!
+	while ! grep -q URL "$TMPDIR/url"; do sleep 0.1; done
+	"$DZ_BUILD/dz" run -m "/mnt/probes=$(sed 's/URL //' "$TMPDIR/url")/data" -- \
+		"$DZ_BUILD/tests/cli/traced" loop /mnt/probes >"$TMPDIR/loop" &
+	loop=$!
+	while ! grep -q ready "$TMPDIR/loop"; do sleep 0.1; done
+	bpftrace -p "$loop" -e "usdt:$lib:dz:read { @[arg0, arg1] = count(); }
+		interval:s:1 { exit(); }" >"$TMPDIR/fired" 2>&1
+	kill "$loop"
+	"$DZ_BUILD/dz" purge
+	kill "$server"
+	grep -q '^@\[0, 1000\]: [1-9]' "$TMPDIR/fired"
+}
+if ! bpftrace -e 'BEGIN { printf("it works\n"); exit(); }' 2>/dev/null | grep -q 'it works'; then
+	echo 'ok 3 - they fire # SKIP bpftrace cannot load a program here'
+elif fires; then
+	echo 'ok 3 - they fire'
+else
+	sed 's/^/# /' "$TMPDIR/fired"
+	echo 'not ok 3 - they fire'
+	status=1
 fi
 exit $status
