@@ -24,6 +24,7 @@ for name in names[:int(sys.argv[2])]:
     data = open(os.path.join(sys.argv[1], name), "rb").read()
     assert data == name.encode() * 40, name
 """
+IN_ORDER = READER.replace("random.Random(3).shuffle(names)\n", "")
 SEEKER = r"""
 import os, random, sys
 fd = os.open(sys.argv[1], os.O_RDONLY)
@@ -68,6 +69,28 @@ def a_job_that_reads_a_whole_directory_waits_for_few_of_its_files(_):
         asked = [r["path"] for r in gets(served)]
         assert len(asked) == FILES and len(set(asked)) == FILES, len(asked)
         assert stat["misses"] < FILES / 2, stat["misses"]
+
+
+def most_at_once(requests):
+    events = sorted([(r["time"], 1) for r in requests] + [(r["time"] + r["ms"] / 1000, -1) for r in requests])
+    now = most = 0
+    for _, step in events:
+        now += step
+        most = max(most, now)
+    return most
+
+
+@libblob.test
+def a_job_that_reads_files_in_the_order_of_their_names_has_many_requests_on_the_way(_):
+    """One thread; without it 7: the one waited for, and the factor of fetch_ahead.c."""
+    with libblob.serve("--latency", "30", "--threads", "2") as served:
+        fill(served)
+        run(served, IN_ORDER, MOUNT + "/set", FILES)
+        asked = [r["path"] for r in gets(served)]
+        assert len(asked) == FILES and len(set(asked)) == FILES, len(asked)
+        # The first hundred come by the factor alone.
+        most = most_at_once(gets(served)[200:])
+        assert most >= 24, most
 
 
 @libblob.test

@@ -92,7 +92,7 @@ def compare(title, against, pairs, budget, unit, scale=1.0):
 class Node:
     """`dz serve` over a folder, and a cache that only this one uses."""
 
-    def __init__(self, root, dram, disk="0", **settings):
+    def __init__(self, root, dram, disk="0", latency=0, **settings):
         self.root, self.log = root, os.path.join(WORK, f"serve-{os.getpid()}-{os.path.basename(root)}.log")
         self.shm = tempfile.mkdtemp(prefix="dz-bench.", dir=SHM)
         self.cache = tempfile.mkdtemp(prefix="cache.", dir=WORK)
@@ -100,8 +100,8 @@ class Node:
                         DELTAZERO_DRAM_SIZE=dram, DELTAZERO_DISK_SIZE=disk,
                         DELTAZERO_METADATA_TTL="inf", AZURE_STORAGE_ACCOUNT=ACCOUNT,
                         AZURE_STORAGE_KEY=KEY, **settings)
-        self.server = subprocess.Popen([DZ, "serve", "--root", root, "--log", self.log], env=self.env,
-                                       stdout=subprocess.PIPE, text=True)
+        self.server = subprocess.Popen([DZ, "serve", "--root", root, "--log", self.log, "--latency", str(latency)],
+                                       env=self.env, stdout=subprocess.PIPE, text=True)
         self.url = self.server.stdout.readline().split()[1]
 
     def spec(self, container):
