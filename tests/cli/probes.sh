@@ -63,7 +63,7 @@ fires()
 		"$DZ_BUILD/tests/cli/traced" loop /mnt/probes >"$TMPDIR/loop" &
 	loop=$!
 	while ! grep -q ready "$TMPDIR/loop"; do sleep 0.1; done
-	bpftrace -p "$loop" -e "usdt:$lib:dz:read { @[arg0, arg1] = count(); }
+	bpftrace -e "usdt:$lib:dz:read { @[arg0, arg1] = count(); }
 		interval:s:1 { exit(); }" >"$TMPDIR/fired" 2>&1
 	kill "$loop"
 	"$DZ_BUILD/dz" purge
