@@ -65,10 +65,9 @@ static int agent_take_record(struct agent *a)
 	if (old != DZ_NONE && old != 0 && dz_member_is_alive(&a->seg, old) &&
 	    atomic_load_explicit(&a->seg.members[old].is_agent, memory_order_relaxed))
 		return -EEXIST;
-	if (!atomic_compare_exchange_strong(&a->rec->member, &old, a->seg.member))
-		return -EEXIST;
+	/* First: once the record names us, another who comes must see an agent there. */
 	atomic_store_explicit(&a->seg.members[a->seg.member].is_agent, 1, memory_order_release);
-	return 0;
+	return atomic_compare_exchange_strong(&a->rec->member, &old, a->seg.member) ? 0 : -EEXIST;
 }
 
 static int agent_open_fifo(struct agent *a)

@@ -215,12 +215,14 @@ uint32_t dz_engine_fork_prepare(struct dz_engine *e)
 	return e->seg.member < e->seg.n_members ? dz_member_prepare_child(&e->seg) : DZ_NONE;
 }
 
-void dz_engine_fork_parent(struct dz_engine *e, uint32_t cookie, bool failed)
+void dz_engine_fork_parent(struct dz_engine *e, uint32_t cookie, long pid)
 {
 	dz_inline_fork_parent(e);
 	dz_past_fork_parent(e);
-	if (failed)
+	if (pid < 0)
 		dz_member_cancel_child(&e->seg, cookie);
+	else
+		dz_member_child_is(&e->seg, cookie, (uint32_t)pid);
 }
 
 void dz_engine_fork_child(struct dz_engine *e, uint32_t cookie)

@@ -83,7 +83,7 @@ void dz_engine_close(struct dz_engine *e);
 
 /* Around fork in a process with threads.  prepare returns a cookie for the other two. */
 uint32_t dz_engine_fork_prepare(struct dz_engine *e);
-void dz_engine_fork_parent(struct dz_engine *e, uint32_t cookie, bool failed);
+void dz_engine_fork_parent(struct dz_engine *e, uint32_t cookie, long pid);
 void dz_engine_fork_child(struct dz_engine *e, uint32_t cookie);
 /*
  * Before exec (a vfork child may call it: writes shared memory only): keeps the file's

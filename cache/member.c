@@ -60,15 +60,17 @@ static void member_unlock(const struct dz_seg *seg, uint32_t member)
 /* Alive by both locks from now on; the second may fail, it is only the second. */
 static void member_lock_second(const struct dz_seg *seg, uint32_t member)
 {
-	member_set_lock(seg, member, F_OFD_SETLK, F_WRLCK);
+	member_set_lock(seg, member, F_OFD_SETLK, F_RDLCK);
 }
 
 /*
- * A child has its parent's description, whose lock must end with the parent: from now on
- * one of its own.  The old one is closed before there is any lock to lose by that.
+ * A child has its parent's description, whose locks must end with the parent: from now on
+ * one of its own, for the record that was prepared for it too.  The old one is closed
+ * before there is a first lock to lose by that.
  */
-static void member_own_description(struct dz_seg *seg)
+static void member_own_description(struct dz_seg *seg, uint32_t member)
 {
+	struct dz_seg was = *seg;
 	struct stat st;
 	int fd;
 
@@ -81,8 +83,12 @@ static void member_own_description(struct dz_seg *seg)
 		dz_sys_close(fd);
 		return;
 	}
-	dz_sys_close(seg->lock_fd);
 	seg->lock_fd = fd;
+	if (member < seg->n_members) {
+		member_lock_second(seg, member);
+		member_set_lock(&was, member, F_OFD_SETLK, F_UNLCK);
+	}
+	dz_sys_close(was.lock_fd);
 }
 
 static bool member_is_locked(const struct dz_seg *seg, uint32_t member)
@@ -268,8 +274,13 @@ uint32_t dz_member_prepare_child(struct dz_seg *seg)
 		dz_member_sweep(seg, true);
 		n = member_claim(seg, DZ_MEMBER_FORKING, FORK_MS);
 	}
-	if (n != DZ_NONE && seg->member < seg->n_members)
-		dz_files_inherit(seg, seg->member, n);
+	if (n == DZ_NONE || seg->member >= seg->n_members)
+		return n;
+	/* Of the description that the child will have: it may be stopped at birth for long. */
+	member_lock_second(seg, n);
+	atomic_store_explicit(&seg->members[n].pid, 0, memory_order_relaxed);
+	atomic_store_explicit(&seg->members[n].parent, seg->member, memory_order_relaxed);
+	dz_files_inherit(seg, seg->member, n);
 	return n;
 }
 
@@ -280,11 +291,11 @@ int dz_member_adopt(struct dz_seg *seg, uint32_t member)
 
 	seg->member = DZ_NONE;
 	atomic_store_explicit(&seg->is_sweeping, 0, memory_order_relaxed);
-	member_own_description(seg);
+	member_own_description(seg, member);
 	if (member >= seg->n_members)
 		return dz_member_join(seg);
 	ret = member_lock(seg, member);
-	/* Stopped for longer than its deadline, it may have been given to another. */
+	/* Where there is no second lock: stopped for longer than its deadline. */
 	if (ret == 0 && !atomic_compare_exchange_strong(&seg->members[member].state, &forking,
 							DZ_MEMBER_CLAIMED)) {
 		member_unlock(seg, member);
@@ -292,7 +303,6 @@ int dz_member_adopt(struct dz_seg *seg, uint32_t member)
 	}
 	if (ret < 0)
 		return dz_member_join(seg);
-	member_lock_second(seg, member);
 	member_fill_in(&seg->members[member], parent);
 	seg->member = member;
 	atomic_store_explicit(&seg->members[member].state, DZ_MEMBER_LIVE, memory_order_release);
@@ -304,7 +314,29 @@ void dz_member_cancel_child(struct dz_seg *seg, uint32_t member)
 	if (member >= seg->n_members)
 		return;
 	dz_files_drop_all(seg, member);
+	member_set_lock(seg, member, F_OFD_SETLK, F_UNLCK);
 	atomic_store_explicit(&seg->members[member].state, DZ_MEMBER_FREE, memory_order_release);
+}
+
+void dz_member_child_is(struct dz_seg *seg, uint32_t member, uint32_t pid)
+{
+	uint32_t none = 0;
+
+	/* It may have filled that in itself. */
+	if (member < seg->n_members)
+		atomic_compare_exchange_strong(&seg->members[member].pid, &none, pid);
+}
+
+/* Our child was killed before it had adopted its record, which our description holds. */
+static bool member_died_at_birth(const struct dz_seg *seg, uint32_t n)
+{
+	const struct dz_member *m = &seg->members[n];
+	uint32_t pid = atomic_load_explicit(&m->pid, memory_order_relaxed);
+
+	return atomic_load_explicit(&m->state, memory_order_acquire) == DZ_MEMBER_FORKING &&
+	       atomic_load_explicit(&m->parent, memory_order_relaxed) == seg->member &&
+	       atomic_load_explicit(&m->deadline_ms, memory_order_relaxed) <= dz_now_ms() && pid &&
+	       dz_sys_kill((int)pid, 0) == -ESRCH;
 }
 
 bool dz_member_is_alive(const struct dz_seg *seg, uint32_t member)
@@ -449,6 +481,8 @@ void dz_member_sweep(struct dz_seg *seg, bool now)
 	for (uint32_t n = 1; n < seg->n_members; n++) {
 		uint32_t state = atomic_load_explicit(&seg->members[n].state, memory_order_acquire);
 
+		if (member_died_at_birth(seg, n))
+			member_set_lock(seg, n, F_OFD_SETLK, F_UNLCK);
 		if (state != DZ_MEMBER_FREE && n != seg->member && !dz_member_is_alive(seg, n))
 			member_recover(seg, n, state);
 	}

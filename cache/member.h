@@ -20,6 +20,8 @@ void dz_member_leave(struct dz_seg *seg);
 uint32_t dz_member_prepare_child(struct dz_seg *seg);
 /* Child, after fork: takes over the record that the parent prepared (DZ_NONE: joins anew). */
 int dz_member_adopt(struct dz_seg *seg, uint32_t member);
+/* Parent, after fork: whose record that is, should it never come to adopt it. */
+void dz_member_child_is(struct dz_seg *seg, uint32_t member, uint32_t pid);
 /* Parent, when fork failed. */
 void dz_member_cancel_child(struct dz_seg *seg, uint32_t member);
 /* Is it alive?  Our own number is.  A claimed or forking record is alive until its deadline. */

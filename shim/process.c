@@ -38,7 +38,7 @@ long dz_fork_raw(long nr, long a, long b, long c, long d, long e)
 	if (pid == 0)
 		child_begins(engine != NULL, cookie);
 	else if (engine)
-		dz_engine_fork_parent(engine, cookie, pid < 0);
+		dz_engine_fork_parent(engine, cookie, pid);
 	return pid;
 }
 
@@ -54,7 +54,7 @@ static pid_t fork_with(pid_t (*real)(void))
 	if (pid == 0)
 		child_begins(e != NULL, cookie);
 	else if (e)
-		dz_engine_fork_parent(e, cookie, pid < 0);
+		dz_engine_fork_parent(e, cookie, pid);
 	return pid;
 }
 
@@ -126,7 +126,7 @@ DZ_DOOR(int, clone, int (*fn)(void *), void *stack, int flags, void *arg, pid_t 
 	start.cookie = dz_engine ? dz_engine_fork_prepare(dz_engine) : 0;
 	pid = real(fn ? clone_begins : NULL, stack, flags, &start, parent_tid, tls, child_tid);
 	if (start.has_cookie)
-		dz_engine_fork_parent(dz_engine, start.cookie, pid < 0);
+		dz_engine_fork_parent(dz_engine, start.cookie, pid);
 	return pid;
 }
 
@@ -161,7 +161,7 @@ DZ_DOOR(int, forkpty, int *control, char *name, const void *attr, const void *si
 		child_begins(e != NULL, cookie);
 		forget_stdio();
 	} else if (e) {
-		dz_engine_fork_parent(e, cookie, pid < 0);
+		dz_engine_fork_parent(e, cookie, pid);
 	}
 	return pid;
 }

@@ -109,6 +109,7 @@ static pid_t fork_member(struct seg_fixture *f)
 		if (dz_member_adopt(&f->seg, child) < 0)
 			_exit(90);
 	}
+	dz_member_child_is(&f->seg, child, (uint32_t)pid);
 	return pid;
 }
 

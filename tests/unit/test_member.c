@@ -170,6 +170,67 @@ static void a_parent_s_death_is_seen_while_its_child_lives(void **state)
 	assert_false(dz_member_is_alive(&f->seg, child));
 }
 
+/* The deadline of a record that is being forked into is long over. */
+static void let_time_pass(struct seg_fixture *f, uint32_t member)
+{
+	atomic_store(&f->seg.members[member].deadline_ms, 0);
+}
+
+static void a_child_stopped_at_birth_keeps_what_it_inherits(void **state)
+{
+	struct seg_fixture *f = *state;
+	uint64_t fh = dz_file_ready(&f->seg, dz_file_alloc(&f->seg));
+	uint32_t child = dz_member_prepare_child(&f->seg), mine = f->seg.member;
+	int gate[2], status;
+	pid_t pid;
+	char c;
+
+	assert_int_equal(pipe(gate), 0);
+	pid = fork();
+	if (pid == 0) {
+		alarm(60);
+		close(gate[1]);
+		if (read(gate[0], &c, 1) != 1 || dz_member_adopt(&f->seg, child) < 0)
+			_exit(1);
+		_exit(f->seg.member != child || !dz_file_get(&f->seg, fh));
+	}
+	dz_member_child_is(&f->seg, child, (uint32_t)pid);
+	dz_file_drop(&f->seg, fh);
+	let_time_pass(f, child);
+	dz_member_sweep(&f->seg, true);
+	assert_int_equal(state_of(&f->seg, child), DZ_MEMBER_FORKING);
+	assert_int_equal(f->seg.member, mine);
+	assert_int_equal(write(gate[1], "x", 1), 1);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	/* and gone, it is seen to be: our description holds nothing of it */
+	assert_false(dz_member_is_alive(&f->seg, child));
+	dz_member_sweep(&f->seg, true);
+	assert_int_equal(state_of(&f->seg, child), DZ_MEMBER_FREE);
+	assert_null(dz_file_get(&f->seg, fh));
+	close(gate[0]);
+	close(gate[1]);
+}
+
+static void a_child_killed_at_birth_leaves_nothing(void **state)
+{
+	struct seg_fixture *f = *state;
+	uint32_t child = dz_member_prepare_child(&f->seg);
+	pid_t pid = fork();
+
+	if (pid == 0)
+		for (;;)
+			pause();
+	dz_member_child_is(&f->seg, child, (uint32_t)pid);
+	let_time_pass(f, child);
+	dz_member_sweep(&f->seg, true);
+	assert_int_equal(state_of(&f->seg, child), DZ_MEMBER_FORKING);
+	kill(pid, SIGKILL);
+	seg_reap(pid);
+	dz_member_sweep(&f->seg, true);
+	assert_int_equal(state_of(&f->seg, child), DZ_MEMBER_FREE);
+}
+
 static void leaving_keeps_the_counters(void **state)
 {
 	struct seg_fixture *f = *state;
@@ -476,6 +537,8 @@ int main(void)
 		TEST(an_exec_ends_a_membership),
 		TEST(one_who_reads_the_file_of_the_locks_is_not_dead),
 		TEST(a_parent_s_death_is_seen_while_its_child_lives),
+		TEST(a_child_stopped_at_birth_keeps_what_it_inherits),
+		TEST(a_child_killed_at_birth_leaves_nothing),
 		TEST(leaving_keeps_the_counters),
 		TEST(one_who_leaves_in_the_middle_of_a_block_is_left_to_the_sweeper),
 		TEST(a_table_full_of_the_dead_has_room),

@@ -197,7 +197,7 @@ static void a_child_goes_past_it_by_itself(void **state)
 		dz_engine_fork_child(f->e, cookie);
 		_exit(wrong_at(f, one, 1100000, 1000000) != 0);
 	}
-	dz_engine_fork_parent(f->e, cookie, pid < 0);
+	dz_engine_fork_parent(f->e, cookie, pid);
 	assert_int_equal(wrong_at(f, one, 2500000, 400000), 0);
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	assert_int_equal(status, 0);
