@@ -124,6 +124,33 @@ def thirty_two_cold_processes_have_one_and_each_byte_is_sent_once(node):
     assert len({r["conn"] for r in node.served.log()}) <= 64
 
 
+@libblob.test
+def thirty_two_cold_processes_are_served_with_one_token(_):
+    with tempfile.TemporaryDirectory() as top:
+        token, asked = top + "/token", 0
+        with open(token, "w") as f:
+            f.write("none")
+        tokens = subprocess.Popen([sys.executable, os.path.join(os.environ["DZ_TOP"], "tests", "tools", "tokens.py"),
+                                   "--token-file", token], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        authority = tokens.stdout.readline().split()[1]
+        with libblob.serve("--token-file", token) as served:
+            for i in range(40):
+                served.write(f"data/{i:02}", bytes([i]) * 1000)
+            node = Node(served, top, AZURE_AUTHORITY_HOST=authority + "/", AZURE_TENANT_ID="tenant",
+                        AZURE_CLIENT_ID="client", AZURE_CLIENT_SECRET="secret")
+            for name in ("AZURE_STORAGE_KEY", "AZURE_STORAGE_ACCOUNT"):
+                node.env.pop(name)
+            code = f"for i in range(40): assert open('{MOUNT}/%02d' % i, 'rb').read() == bytes([i]) * 1000\n"
+            jobs = [node.start(sys.executable, "-c", code) for _ in range(32)]
+            assert [j.wait(120) for j in jobs] == [0] * 32
+            with open(token) as f:
+                # Each that is handed out has the next number.
+                asked = f.read()
+            node.purge()
+        tokens.communicate("")
+        assert asked == "TOKEN-1", asked
+
+
 @with_node()
 def a_killed_one_is_replaced(node):
     node.read("00")
