@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-# timeout: 200
+# timeout: 400
 """A DataLoader of PyTorch with worker processes, as dz top and dz trace show it: the
 workers stand under the process that runs the loop, however they were started."""
 import json
