@@ -128,8 +128,10 @@ static void agent_scrub(struct agent *a)
 	uint32_t buckets = (uint32_t)dz_div_up(seg->n_buckets, SCRUB_PARTS);
 
 	dz_slabs_scrub(seg, DZ_TIER_DRAM, part * dram, dram);
-	if (a->disk)
+	if (a->disk) {
 		dz_slabs_scrub(seg, DZ_TIER_DISK, part * disk, disk);
+		dz_disk_recover_part(a->disk, part, SCRUB_PARTS);
+	}
 	dz_index_scrub(seg, part * buckets, buckets);
 }
 

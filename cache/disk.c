@@ -29,6 +29,7 @@
 
 /* A journal is rewritten when it is four times what lives, but not below this. */
 #define JOURNAL_MIN_BYTES (4 * DZ_MIB)
+#define RECOVER_MAX	  32 /* slots at a time: a barrier each, of up to 20 ms */
 
 /* ---- open: claim or join, replay ---- */
 
@@ -533,12 +534,12 @@ static bool recover_quarantine(struct dz_slot *s, uint64_t *ctl)
 }
 
 /* A barrier for each slot: one that served several might be older than a death among them. */
-uint32_t dz_disk_recover(struct dz_disk *disk, uint32_t member)
+static uint32_t recover_slots(struct dz_disk *disk, uint32_t member, uint32_t first, uint32_t end)
 {
 	struct dz_seg *seg = disk->seg;
 	uint32_t freed = 0;
 
-	for (uint32_t i = 0; i < seg->n_disk_slots; i++) {
+	for (uint32_t i = first; i < end && freed < RECOVER_MAX; i++) {
 		struct dz_slot *s = &seg->disk_slots[i];
 		uint64_t ctl = atomic_load_explicit(&s->ctl, memory_order_acquire);
 
@@ -547,6 +548,24 @@ uint32_t dz_disk_recover(struct dz_disk *disk, uint32_t member)
 			freed += dz_slot_discard(seg, DZ_TIER_DISK, i, ctl);
 	}
 	return freed;
+}
+
+uint32_t dz_disk_recover(struct dz_disk *disk, uint32_t member)
+{
+	uint32_t freed = 0, once;
+
+	do
+		freed += once = recover_slots(disk, member, 0, disk->seg->n_disk_slots);
+	while (once == RECOVER_MAX);
+	return freed;
+}
+
+uint32_t dz_disk_recover_part(struct dz_disk *disk, uint32_t part, uint32_t parts)
+{
+	uint64_t n = disk->seg->n_disk_slots;
+
+	return recover_slots(disk, DZ_NONE, (uint32_t)(n * part / parts),
+			     (uint32_t)(n * (part + 1) / parts));
 }
 
 static void disk_on_dead(struct dz_seg *seg, uint32_t member)

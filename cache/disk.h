@@ -104,6 +104,11 @@ int dz_disk_barrier(struct dz_disk *disk, uint32_t slot);
  * of the tier.  Returns how many were freed.
  */
 uint32_t dz_disk_recover(struct dz_disk *disk, uint32_t member);
+/*
+ * The same of whoever is dead, in the part-th of so many parts of the slots, and not many
+ * at a time: what was left by a recoverer that had no disk, or was killed.
+ */
+uint32_t dz_disk_recover_part(struct dz_disk *disk, uint32_t part, uint32_t parts);
 /* From now on the sweeper of this process calls that for the dead. */
 void dz_disk_watch(struct dz_disk *disk, struct dz_seg *seg);
 

@@ -401,6 +401,31 @@ static void what_was_left_in_quarantine_is_freed(void **state)
 	assert_int_equal(f->seg.hdr->disk_used, 0);
 }
 
+/* As the agent does it, a part of the slots a second. */
+static void what_is_in_quarantine_is_freed_part_by_part(void **state)
+{
+	const uint32_t parts = 64;
+	struct fixture *f = *state;
+	uint64_t ctl[3], live;
+	uint32_t mine = dz_slot_alloc(&f->seg, DZ_TIER_DISK, MIB, f->seg.member, &live), freed = 0;
+
+	for (int i = 0; i < 3; i++) {
+		uint32_t slot =
+			dz_slot_alloc(&f->seg, DZ_TIER_DISK, MIB, 90 + (uint32_t)i, &ctl[i]);
+
+		/* the first was never judged: its owner died with nobody there */
+		if (i)
+			f->seg.disk_slots[slot].ctl =
+				dz_ctl(dz_ctl_gen(ctl[i]), 90 + (uint32_t)i, DZ_SLOT_QUARANTINE);
+	}
+	for (uint32_t part = 0; part < parts; part++)
+		freed += dz_disk_recover_part(f->disk, part, parts);
+	assert_int_equal(freed, 3);
+	/* who lives goes on */
+	assert_int_equal(f->seg.hdr->disk_used, DZ_MIB);
+	assert_true(dz_slot_discard(&f->seg, DZ_TIER_DISK, mine, live));
+}
+
 /* Every descriptor closed and its number given to a file of the program. */
 static void a_file_of_the_program_under_our_number_is_not_touched(void **state)
 {
@@ -719,6 +744,7 @@ int main(void)
 		ON_DISK(a_member_killed_while_writing_loses_its_slot_after_a_barrier),
 		ON_DISK(only_the_dead_lose_their_slots),
 		ON_DISK(what_was_left_in_quarantine_is_freed),
+		ON_DISK(what_is_in_quarantine_is_freed_part_by_part),
 		ON_DISK(a_file_of_the_program_under_our_number_is_not_touched),
 		ON_DISK(without_its_lock_a_process_opens_no_further_file),
 		ON_DISK(a_read_only_directory_is_no_disk_tier),
