@@ -9,6 +9,7 @@
  * program runs, slower, and one line of the log says why.
  */
 #include "cache/engine_priv.h"
+#include "cache/filelock.h"
 #include "cache/lazy.h"
 #include "cache/past.h"
 #include "cache/probe.h"
@@ -24,7 +25,6 @@
 #include <unistd.h>
 
 #define PRIVATE_BYTES (64 * DZ_MIB)
-#define HANDOVER_MS   60000
 
 bool dz_engine_once(struct dz_engine *e, uint32_t bit)
 {
@@ -245,9 +245,9 @@ void dz_engine_fork_child(struct dz_engine *e, uint32_t cookie)
 void dz_engine_handover(struct dz_engine *e, dz_fh fh, int fd)
 {
 	if (fd < 0)
-		dz_file_share(&e->seg, fh, HANDOVER_MS);
+		dz_file_share(&e->seg, fh, DZ_HANDOVER_MS);
 	else
-		dz_file_hand_over(&e->seg, fh, fd, HANDOVER_MS);
+		dz_file_hand_over(&e->seg, fh, fd, DZ_HANDOVER_MS);
 }
 
 bool dz_engine_owns_fd(const struct dz_engine *e, int fd)
@@ -345,6 +345,14 @@ int dz_engine_resolve(struct dz_engine *e, int fd, dz_fh *fh)
 void dz_engine_close_file(struct dz_engine *e, dz_fh fh)
 {
 	dz_file_drop(&e->seg, fh);
+	if (__builtin_expect(e->has_locked, 0))
+		dz_filelock_wake(&e->seg);
+}
+
+int dz_engine_flock(struct dz_engine *e, dz_fh fh, int op)
+{
+	e->has_locked = true;
+	return dz_filelock(&e->seg, fh, op);
 }
 
 int dz_engine_fstat(struct dz_engine *e, dz_fh fh, struct dz_attr *attr)

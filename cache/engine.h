@@ -142,6 +142,9 @@ int dz_engine_resolve(struct dz_engine *e, int fd, dz_fh *fh);
 /* This process has no descriptor for it any more. */
 void dz_engine_close_file(struct dz_engine *e, dz_fh fh);
 
+/* flock(2), as cache/filelock.h has it. */
+int dz_engine_flock(struct dz_engine *e, dz_fh fh, int op);
+
 /* -EBADF stale handle; all others as below. */
 int dz_engine_fstat(struct dz_engine *e, dz_fh fh, struct dz_attr *attr);
 int dz_engine_fd_flags(struct dz_engine *e, dz_fh fh, int *flags);

@@ -53,6 +53,7 @@ struct dz_engine {
 	dz_guard_fn *guard;	      /* or NULL */
 	struct dz_inline *inl;	      /* the fetch module's state, made on first use */
 	_Atomic uint32_t pid;
+	_Atomic bool has_locked;      /* flock was called: a close may be waited for */
 	struct dz_maps *_Atomic maps; /* made by the first mmap of a managed file */
 	struct dz_lazy lazy;
 	_Atomic uint64_t agent_seen_ms; /* an agent was alive then */

@@ -27,6 +27,7 @@
 #include <sys/stat.h>
 
 #define ARRIVE_MS    5000
+#define LOCK_EXEC_MS 1000 /* an exec takes no longer, for who waits for a lock */
 #define FILE_SHARED  0x100u
 #define FILE_FREEING 3u /* beyond enum dz_file_state: private to this file */
 
@@ -408,6 +409,22 @@ static bool file_is_orphan(const struct dz_seg *seg, uint64_t ctl)
 	return owner < seg->n_members &&
 	       atomic_load_explicit(&seg->members[owner].state, memory_order_acquire) ==
 		       DZ_MEMBER_FREE;
+}
+
+bool dz_file_lives(const struct dz_seg *seg, uint64_t fh)
+{
+	const struct dz_ofile *f = dz_file_get(seg, fh);
+	uint64_t until, now = dz_now_ms();
+	uint64_t age;
+
+	if (!f)
+		return false;
+	until = atomic_load_explicit(&f->handover_ms, memory_order_seq_cst);
+	if (file_is_held(seg, (uint32_t)fh - 1))
+		return true;
+	/* When it was given away, or when somebody took it, is told by how long is left. */
+	age = until - now > ARRIVE_MS ? DZ_HANDOVER_MS - (until - now) : ARRIVE_MS - (until - now);
+	return until > now && age < LOCK_EXEC_MS;
 }
 
 void dz_files_sweep(struct dz_seg *seg)

@@ -13,6 +13,9 @@
 
 #include "cache/segment.h"
 
+/* How long a description is kept for a program that was started with it. */
+#define DZ_HANDOVER_MS 60000
+
 /* Number + 1 below, generation above; 0 is none. */
 static inline uint64_t dz_fh_make(uint32_t n, uint32_t gen)
 {
@@ -66,6 +69,11 @@ int dz_file_resolve(struct dz_seg *seg, int fd, uint64_t *fh);
 void dz_files_inherit(struct dz_seg *seg, uint32_t from, uint32_t to);
 /* Drops what a member held (it is dead, or leaves). */
 void dz_files_drop_all(struct dz_seg *seg, uint32_t member);
+/*
+ * Does somebody hold it still?  Who was given it by exec and has not attached within a
+ * second does not.
+ */
+bool dz_file_lives(const struct dz_seg *seg, uint64_t fh);
 /* Gives back shared descriptions that nobody holds any more. */
 void dz_files_sweep(struct dz_seg *seg);
 

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Locks on a file that nobody can change.  flock succeeds: what programs guard
- * with it, another process that writes the file, cannot be.  It does not exclude:
- * two programs that use a file of a mount as their mutex need a local one.
+ * Locks.  flock(2) excludes between the processes of the node's cache, by a table of
+ * the engine's.  A lock of fcntl or lockf for writing needs a descriptor that writes, and
+ * one for reading meets no other kind: those need no table.
  */
 #define DZ_IN_lock 1
+#include <signal.h>
 #include <sys/file.h>
 #include <unistd.h>
 
@@ -12,13 +13,34 @@
 #include "shim/opath.h"
 #include "shim/real.h"
 
-static int flock_check(dz_fh fh, int op)
+/* Do all handlers of this process ask for calls to be begun again? */
+static bool handlers_restart(void)
 {
-	int kind = op & ~LOCK_NB;
+	/* As the kernel has it. */
+	struct {
+		void (*handler)(int);
+		unsigned long flags;
+		void (*restorer)(void);
+		uint64_t mask;
+	} sa;
+
+	for (int sig = 1; sig < 64; sig++)
+		if (dz_sys_4(SYS_rt_sigaction, sig, NULL, &sa, sizeof(sa.mask)) == 0 &&
+		    sa.handler != SIG_DFL && sa.handler != SIG_IGN && !(sa.flags & SA_RESTART))
+			return false;
+	return true;
+}
+
+static int flock_ours(dz_fh fh, int op)
+{
+	int r;
 
 	if (dz_is_opath(fh))
 		return -EBADF;
-	return kind == LOCK_SH || kind == LOCK_EX || kind == LOCK_UN ? 0 : -EINVAL;
+	do
+		r = dz_engine_flock(dz_engine, fh, op);
+	while (r == -EINTR && handlers_restart());
+	return r;
 }
 
 DZ_DOOR(int, flock, int fd, int op)
@@ -27,7 +49,7 @@ DZ_DOOR(int, flock, int fd, int op)
 
 	if (!fh)
 		return (int)dz_ret(dz_sys_2(SYS_flock, fd, op));
-	return (int)dz_done(DZ_CALL_flock, flock_check(fh, op), fd, op);
+	return (int)dz_done(DZ_CALL_flock, flock_ours(fh, op), fd, op);
 }
 
 /* lockf(3) locks for writing, which a descriptor that reads may not. */

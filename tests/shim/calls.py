@@ -63,6 +63,18 @@ def the_names_of_large_files_and_of_old_programs(trees):
 
 
 @test
+def locks_between_descriptors_processes_and_after_a_kill(trees):
+    trees.same([libshim.program("call_locks"), "{}"])
+
+
+@test
+def a_lock_that_a_program_took_for_its_shell_stays(trees):
+    trees.same("exec 9< {}/text/lines.txt; flock -n 9 && echo mine; flock -n {}/text/lines.txt true; echo $?; "
+               "flock -u 9; flock -n {}/text/lines.txt -c 'echo free'; flock {}/text/other.txt -c 'echo one' & "
+               "flock {}/text/other.txt -c 'echo one'; wait")
+
+
+@test
 def names_of_walkers_asynchronous_calls_and_of_waiting(trees):
     trees.same([libshim.program("call_names_more"), "{}"])
     trees.same(libshim.program("call_names_more") + " wide < {}/text/lines.txt")

@@ -17,7 +17,7 @@ from libblob import run_tests, test, tests_of  # noqa: E402
 COMMANDS = [
     "call_files {}", "call_names {}", "call_names_more {}", "call_names_more wide < {}/text/lines.txt",
     "call_dirs {}", "call_streams {}", "call_maps {}", "call_copies {}", "call_beside {}",
-    "call_beside wide < {}/text/lines.txt", "call_changes {}", "call_processes {}", "call_programs {}",
+    "call_beside wide < {}/text/lines.txt", "call_changes {}", "call_processes {}", "call_programs {}", "call_locks {}",
 ]
 
 
