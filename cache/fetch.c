@@ -174,6 +174,35 @@ static void fetch_take(struct dz_fetcher *f, uint32_t idx)
 		fetch_start(f, idx, word);
 }
 
+static int fetch_by_block(const void *a, const void *b)
+{
+	const struct fetch_rung *x = a, *y = b;
+
+	return (x->blk > y->blk) - (x->blk < y->blk);
+}
+
+/*
+ * Blocks that are asked for at once get slots in their order, so that neighbours in
+ * the file are neighbours in DRAM: a mapping of them is of fewer pieces, of huge pages.
+ */
+static void fetch_take_batch(struct dz_fetcher *f)
+{
+	qsort(f->rung, f->n_rung, sizeof(f->rung[0]), fetch_by_block);
+	for (uint32_t i = 0; i < f->n_rung; i++)
+		fetch_take(f, f->rung[i].idx);
+	f->n_rung = 0;
+}
+
+static void fetch_note(struct dz_fetcher *f, uint32_t idx)
+{
+	/* Of another request by the time it is taken: then it comes out of order. */
+	if (idx < f->seg->n_leases)
+		f->rung[f->n_rung++] =
+			(struct fetch_rung){ .blk = f->seg->requests[idx].blk, .idx = idx };
+	if (f->n_rung == FETCH_BATCH)
+		fetch_take_batch(f);
+}
+
 /* All requests that were rung, unless the disk cannot keep up. */
 static void fetch_take_rung(struct dz_fetcher *f)
 {
@@ -183,14 +212,15 @@ static void fetch_take_rung(struct dz_fetcher *f)
 		uint64_t rung;
 
 		if (!dz_fetch_writer_has_room(f))
-			return;
+			break;
 		if (!atomic_load_explicit(&bits[w], memory_order_relaxed))
 			continue;
 		/* Acquire: pairs with the release in dz_lease_ring(). */
 		rung = atomic_exchange_explicit(&bits[w], 0, memory_order_acquire);
 		for (; rung; rung &= rung - 1)
-			fetch_take(f, w * 64 + (uint32_t)__builtin_ctzll(rung));
+			fetch_note(f, w * 64 + (uint32_t)__builtin_ctzll(rung));
 	}
+	fetch_take_batch(f);
 }
 
 void dz_fetcher_rescan(struct dz_fetcher *f)
@@ -199,8 +229,9 @@ void dz_fetcher_rescan(struct dz_fetcher *f)
 		uint64_t word = atomic_load_explicit(&f->seg->leases[i].word, memory_order_acquire);
 
 		if (dz_lease_state(word) == DZ_LEASE_REQUESTED)
-			fetch_take(f, i);
+			fetch_note(f, i);
 	}
+	fetch_take_batch(f);
 }
 
 /* The client's counters, added to ours by what they grew. */

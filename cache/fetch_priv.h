@@ -29,6 +29,13 @@ struct fetch_job {
 	struct fetch_job *after, **link; /* in the fetcher's list */
 };
 
+#define FETCH_BATCH 256
+/* A rung lease, and the block that is asked for with it. */
+struct fetch_rung {
+	uint64_t blk;
+	uint32_t idx;
+};
+
 struct fetch_write; /* one block on its way to the disk */
 
 struct dz_fetcher {
@@ -39,6 +46,8 @@ struct dz_fetcher {
 	struct fetch_ahead *ahead;   /* of the agent; NULL inline */
 	struct fetch_job *jobs;
 	uint32_t n_jobs;
+	struct fetch_rung rung[FETCH_BATCH];
+	uint32_t n_rung;
 	uint64_t renewed_ms;	   /* when the deadlines of their leases were last pushed back */
 	struct dz_blob_stats last; /* what has been added to the counters already */
 };
