@@ -38,6 +38,9 @@
 #define SLEEP_MS    1000
 #define SCRUB_PARTS 64u
 #define AHEAD_SLABS 64u
+#define HUGE_SLABS  16u
+#define HUGE_TRIES  8u
+#define IDLE_MS	    200
 
 struct agent {
 	struct dz_config cfg;
@@ -55,6 +58,9 @@ struct agent {
 	_Atomic uint32_t grow; /* futex: bumped when memory is wanted soon */
 	_Atomic uint32_t is_ending;
 	pthread_t grower;
+	_Atomic uint64_t busy_ms; /* something was fetched then */
+	uint32_t huge;		  /* slabs that the grower has been through */
+	uint32_t huge_tries;
 	bool has_grower;
 };
 
@@ -192,6 +198,37 @@ static void agent_map_new(const struct dz_seg *seg, uint32_t from)
 			 MADV_POPULATE_WRITE);
 }
 
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25 /* Linux 6.1 */
+#endif
+
+/*
+ * Memory that is there becomes huge pages, whatever its tmpfs was mounted with: for
+ * readers, and above all for mappings of it, fewer entries of the TLB and of page
+ * tables.  A copy of all of it, so only while nothing is fetched, a part at a time.
+ * False: there is nothing to do, or it is not the time.
+ */
+static bool agent_make_huge(struct agent *a)
+{
+	uint32_t from = a->huge;
+	uint32_t to = (uint32_t)dz_min_u64(dz_seg_backed(&a->seg), from + HUGE_SLABS);
+
+	if (from >= to ||
+	    dz_now_ms() < atomic_load_explicit(&a->busy_ms, memory_order_relaxed) + IDLE_MS)
+		return false;
+	/*
+	 * -EAGAIN: somebody has a hand on a page just now.  Any other: an older kernel, or
+	 * no huge page to be had; then the pages stay small.
+	 */
+	if (dz_sys_3(SYS_madvise, a->seg.dram + from * DZ_MIB, (to - from) * DZ_MIB,
+		     MADV_COLLAPSE) == -EAGAIN &&
+	    ++a->huge_tries < HUGE_TRIES)
+		return false;
+	a->huge_tries = 0;
+	a->huge = to;
+	return true;
+}
+
 /*
  * Memory for the DRAM tier is allocated ahead of its use, beside the network: the
  * kernel clears every page of it.
@@ -206,10 +243,10 @@ static void *agent_grower_main(void *arg)
 		uint64_t used =
 			atomic_load_explicit(&a->seg.hdr->dram_used, memory_order_relaxed) / DZ_MIB;
 
-		if (used + AHEAD_SLABS < backed || !dz_seg_grow(&a->seg))
-			dz_sys_futex_wait(&a->grow, seen, SLEEP_MS);
-		else
+		if (used + AHEAD_SLABS >= backed && dz_seg_grow(&a->seg))
 			agent_map_new(&a->seg, backed);
+		else if (!agent_make_huge(a))
+			dz_sys_futex_wait(&a->grow, seen, a->huge < backed ? IDLE_MS : SLEEP_MS);
 	}
 	return NULL;
 }
@@ -251,6 +288,8 @@ static int agent_round(struct agent *a)
 			      DZ_NONE);
 	atomic_store_explicit(&a->rec->sleeping, 0, memory_order_relaxed);
 	agent_grow_ahead(a);
+	if (!dz_fetcher_is_idle(a->fetcher))
+		atomic_store_explicit(&a->busy_ms, dz_now_ms(), memory_order_relaxed);
 	if (agent_drain_fifo(a))
 		a->next_ms = 0;
 	return ret < 0 ? ret : 0;

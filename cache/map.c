@@ -215,12 +215,27 @@ static int map_first(struct stitch *s, void **out, size_t len, int prot, int fla
 	return ret;
 }
 
-/* A place for all of it. */
-static int map_reserve(struct stitch *s, void **out)
+/*
+ * Where huge pages of the DRAM file can be mapped as such: as far from a multiple of
+ * one as most of the blocks lie there.
+ */
+static uint64_t map_residue(const struct stitch *s)
 {
-	int ret = dz_sys_mmap(
-		out, s->addr, s->len + s->tail, PROT_NONE,
-		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | (s->flags & PLACE_FLAGS), -1, 0);
+	uint32_t odd = 0;
+
+	for (uint32_t i = 0; i < s->n; i++)
+		odd += (uint32_t)(s->slots[i] / DZ_SLAB_PAGES + s->first + i) & 1;
+	return (s->off + (odd > s->n / 2 ? DZ_HUGE_PAGE / 2 : 0)) % DZ_HUGE_PAGE;
+}
+
+/* A place for all of it, at such a distance where we may choose. */
+static int map_reserve(struct stitch *s, void **out, uint64_t residue)
+{
+	int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | (s->flags & PLACE_FLAGS);
+	size_t len = s->len + s->tail;
+	bool is_free = !s->addr && !(s->flags & PLACE_FLAGS) && len >= DZ_HUGE_PAGE;
+	int ret = is_free ? dz_sys_reserve(out, len, residue)
+			  : dz_sys_mmap(out, s->addr, len, PROT_NONE, flags, -1, 0);
 
 	s->is_placed |= ret == 0;
 	return ret;
@@ -230,9 +245,10 @@ static int map_make(struct stitch *s, void **out)
 {
 	int ret;
 
-	if (s->n && !s->tail && map_run(s, s->off, s->off + s->len) == s->len)
+	if (s->n && !s->tail && s->len < DZ_HUGE_PAGE &&
+	    map_run(s, s->off, s->off + s->len) == s->len)
 		return map_first(s, out, s->len, s->prot, s->flags, map_dram_off(s, s->off));
-	ret = map_reserve(s, out);
+	ret = map_reserve(s, out, map_residue(s));
 	if (ret == 0) {
 		ret = map_place(s, *out);
 		if (ret < 0)
@@ -335,7 +351,7 @@ static int map_lazy(struct stitch *s, struct dz_map *m, void **out)
 	if (!s->len || !m->file || !dz_lazy_is_possible(s->e, map_agent(s)))
 		return -EAGAIN;
 	m->off = s->off;
-	ret = map_reserve(s, out);
+	ret = map_reserve(s, out, s->off % DZ_HUGE_PAGE);
 	if (ret < 0)
 		return ret;
 	m->end = (uintptr_t)*out + s->len;

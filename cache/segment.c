@@ -293,7 +293,10 @@ static int seg_map(struct dz_seg *seg, int meta_fd, const struct dz_seg_header *
 
 	if (ret < 0)
 		return ret;
-	ret = dz_sys_mmap(&dram, NULL, h->dram_bytes, prot, MAP_SHARED, seg->dram_fd, 0);
+	ret = dz_sys_reserve(&dram, h->dram_bytes, 0);
+	ret = ret < 0 ? ret
+		      : dz_sys_mmap(&dram, dram, h->dram_bytes, prot, MAP_SHARED | MAP_FIXED,
+				    seg->dram_fd, 0);
 	if (ret < 0) {
 		dz_sys_munmap(meta, h->meta_bytes);
 		return ret;

@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/futex.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 
 int dz_sys_open(const char *path, int flags, unsigned int mode)
@@ -94,6 +95,23 @@ int dz_sys_mmap(void **out, void *addr, size_t len, int prot, int flags, int fd,
 int dz_sys_munmap(void *addr, size_t len)
 {
 	return (int)dz_sys_2(SYS_munmap, addr, len);
+}
+
+int dz_sys_reserve(void **out, size_t len, uint64_t residue)
+{
+	void *room;
+	size_t before;
+	int ret = dz_sys_mmap(&room, NULL, len + DZ_HUGE_PAGE, PROT_NONE,
+			      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (ret < 0)
+		return ret;
+	before = (residue - (uintptr_t)room) % DZ_HUGE_PAGE;
+	if (before)
+		dz_sys_munmap(room, before);
+	*out = (uint8_t *)room + before;
+	dz_sys_munmap((uint8_t *)*out + len, DZ_HUGE_PAGE - before);
+	return 0;
 }
 
 int dz_sys_getpid(void)

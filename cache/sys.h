@@ -106,6 +106,9 @@ int dz_sys_ftruncate(int fd, uint64_t len);
 /* Returns 0 and the address in *out, or -errno. */
 int dz_sys_mmap(void **out, void *addr, size_t len, int prot, int flags, int fd, uint64_t off);
 int dz_sys_munmap(void *addr, size_t len);
+/* Address space (PROT_NONE) that begins `residue` bytes behind a multiple of a huge page. */
+#define DZ_HUGE_PAGE (2ull << 20)
+int dz_sys_reserve(void **out, size_t len, uint64_t residue);
 int dz_sys_getpid(void);
 int dz_sys_gettid(void);
 int dz_sys_kill(int pid, int sig);
