@@ -203,7 +203,7 @@ bench-eviction: $(SIM) ## hit shares of the eviction policy beside LRU, S3-FIFO,
 	@$(B)/tests/bench/evict_sim $(RECORDING)
 
 bench-scale: $(SIM) ## 10 million names, a million blobs: bytes each; seconds to replay a million
-	@mkdir -p $(B)/scale && cd $(B)/scale && for mode in names replay blobs; do \
+	@mkdir -p $(B)/scale && cd $(B)/scale && for mode in names replay blobs writes; do \
 		$(abspath $(B))/tests/bench/scale $$mode || exit 1; done
 
 .PHONY: deps

@@ -1,12 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Blocks on the disk.
- *
- * A write: is it there, and does the policy want it?  Take a slot (evicting);
- * write the bytes; append to the journal; publish; make it findable.  Killed
- * before the journal: the space is free again once recovery knows that the
- * device has stopped writing (dz_disk_recover).  Killed after it: the block is
- * found by the next replay.
+ * Blocks on the disk: replayed, read, and what the dead were writing; disk_write.c
+ * writes them.
  *
  * A read: where is it (prep), read, is it still that block (check)?  A place may
  * be evicted and written again while it is read: the generation in the slot's
@@ -27,9 +22,8 @@
 #include <string.h>
 #include <sys/mman.h>
 
-/* A journal is rewritten when it is four times what lives, but not below this. */
-#define JOURNAL_MIN_BYTES (4 * DZ_MIB)
-#define RECOVER_MAX	  32 /* slots at a time: a barrier each, of up to 20 ms */
+/* Slots of the dead that share barriers. */
+#define RECOVER_LOT 64
 
 /* ---- open: claim or join, replay ---- */
 
@@ -90,8 +84,7 @@ struct disk_replay {
 	uint32_t n_blocks; /* in slots 0.. */
 };
 
-static void slot_describe(struct dz_slot *s, const struct dz_jrec *rec, uint32_t kind,
-			  uint32_t tick)
+void dz_disk_describe(struct dz_slot *s, const struct dz_jrec *rec, uint32_t kind, uint32_t tick)
 {
 	uint32_t pieces = (uint32_t)dz_div_up(rec->len, DZ_PIECE_BYTES);
 
@@ -134,7 +127,7 @@ static bool replay_record(void *ctx, const struct dz_jrec *rec)
 	    !dz_slot_take(seg, r->n_blocks, rec->page, rec->len, &ctl))
 		return false;
 	s = &seg->disk_slots[r->n_blocks];
-	slot_describe(s, rec, rec->kind | DZ_SLOT_UNVERIFIED, 0);
+	dz_disk_describe(s, rec, rec->kind | DZ_SLOT_UNVERIFIED, 0);
 	atomic_store_explicit(&s->ctl, ctl, memory_order_release);
 	if (dz_index_add(seg, key, DZ_TIER_DISK, r->n_blocks) < 0) {
 		dz_slot_untake(seg, r->n_blocks);
@@ -207,7 +200,7 @@ int dz_disk_open(struct dz_disk **out, struct dz_seg *seg, const struct dz_confi
 
 	*out = NULL;
 	if (cfg->disk_bytes == DZ_SIZE_NONE || seg->n_disk_slabs == 0 || seg->is_private ||
-	    atomic_load_explicit(&seg->hdr->disk_off, memory_order_relaxed))
+	    dz_disk_off(seg->hdr) == DZ_DISK_OFF)
 		return 0;
 	disk = disk_new(seg, log);
 	if (!disk)
@@ -229,7 +222,7 @@ int dz_disk_open(struct dz_disk **out, struct dz_seg *seg, const struct dz_confi
 
 bool dz_disk_is_on(const struct dz_disk *disk)
 {
-	return disk && !atomic_load_explicit(&disk->seg->hdr->disk_off, memory_order_relaxed) &&
+	return disk && dz_disk_off(disk->seg->hdr) == DZ_DISK_ON &&
 	       !atomic_load_explicit(disk->is_broken, memory_order_relaxed);
 }
 
@@ -297,7 +290,7 @@ static uint32_t file_of_fd(const struct dz_disk *disk, int fd)
 }
 
 /* An error of the device or the file system ends the tier; one of this process its own. */
-static int disk_failed(const struct dz_disk *disk, const char *what, int err)
+int dz_disk_failed(const struct dz_disk *disk, const char *what, int err)
 {
 	dz_disk_switch_off(disk, what, err,
 			   err != -EBADF && err != -EINVAL && err != -EFAULT && err != -ENOMEM &&
@@ -313,11 +306,12 @@ int dz_disk_check_read(const struct dz_disk *disk, uint32_t slot, uint64_t ctl, 
 		return -ESTALE;
 	/* The program may have closed our descriptor, and opened a file of its own there. */
 	if (file == DZ_DISK_FILES || !dz_disk_fd_is_ours(disk, file, io->fd))
-		return disk_failed(disk, "read", -EBADF);
+		return dz_disk_failed(disk, "read", -EBADF);
 	if (io->res < 0)
-		return disk_failed(disk, "read", io->res);
+		return dz_disk_failed(disk, "read", io->res);
 	if ((uint32_t)io->res != io->len)
-		return disk_failed(disk, "read", -EIO);
+		return dz_disk_failed(disk, "read", -EIO);
+	dz_disk_took(disk, io->len, io->took_ms);
 	/* Orders the device's bytes before the look at the word: who evicts changes it first. */
 	atomic_thread_fence(memory_order_acquire);
 	if (dz_ctl_state(ctl) != DZ_SLOT_READY ||
@@ -358,147 +352,6 @@ int dz_disk_verify(const struct dz_disk *disk, uint32_t slot, uint64_t ctl, cons
 	return -EILSEQ;
 }
 
-/* ---- write ---- */
-
-/* The bytes, up to the end of their last page. */
-static int write_bytes(const struct dz_disk *disk, uint32_t page, const void *data, uint32_t len)
-{
-	uint64_t left = dz_round_up(len, DZ_PAGE), off = dz_disk_off_of(page);
-	uint32_t file = dz_disk_file_of(page);
-	const uint8_t *p = data;
-	int fd = dz_disk_fd(disk, file);
-
-	if (fd < 0)
-		return fd;
-	/* Never into a file of the program that has got our number. */
-	if (!dz_disk_fd_is_ours(disk, file, fd))
-		return -EBADF;
-	while (left > 0) {
-		ssize_t n = dz_sys_pwrite(fd, p, left, off);
-
-		if (n == -EINTR || n == -EAGAIN)
-			continue;
-		if (n <= 0)
-			return n == 0 ? -EIO : (int)n;
-		p += n;
-		off += (uint64_t)n;
-		left -= (uint64_t)n;
-	}
-	return 0;
-}
-
-/* Is what the record says still so, or may it become so (a block being written)? */
-static bool record_is_live(void *ctx, const struct dz_jrec *rec)
-{
-	const struct dz_seg *seg = ctx;
-	const struct dz_slot *s;
-	enum dz_slot_state state;
-	uint32_t slot;
-
-	if (rec->page / DZ_SLAB_PAGES >= seg->n_disk_slabs)
-		return false;
-	slot = atomic_load_explicit(&seg->disk_map[rec->page], memory_order_relaxed) - 1;
-	if (slot >= seg->n_disk_slots)
-		return false;
-	s = &seg->disk_slots[slot];
-	state = dz_ctl_state(atomic_load_explicit(&s->ctl, memory_order_acquire));
-	if (state == DZ_SLOT_FILLING)
-		return true;
-	return state == DZ_SLOT_READY &&
-	       atomic_load_explicit(&s->page, memory_order_relaxed) == rec->page &&
-	       atomic_load_explicit(&s->key_lo, memory_order_relaxed) == rec->key_lo &&
-	       atomic_load_explicit(&s->key_hi, memory_order_relaxed) == rec->key_hi &&
-	       atomic_load_explicit(&s->crc, memory_order_relaxed) == rec->crc;
-}
-
-/* Appends, and rewrites a journal that has grown far beyond what lives. */
-static int write_journal(const struct dz_disk *disk, struct dz_jrec *rec)
-{
-	struct dz_seg *seg = disk->seg;
-	uint64_t live = atomic_load_explicit(&seg->hdr->chunks[DZ_TIER_DISK], memory_order_relaxed);
-	int64_t size;
-
-	rec->seq = atomic_fetch_add(&seg->hdr->journal_seq, 1) + 1;
-	dz_jrec_seal(rec);
-	size = dz_journal_append(disk->dir, seg->member, rec);
-	if (size < 0)
-		return (int)size;
-	/* Of several threads one renames; a failure leaves a long journal. */
-	if ((uint64_t)size > dz_min_u64(dz_max_u64(JOURNAL_MIN_BYTES, live * 4 * sizeof(*rec)),
-					dz_disk_journal_max(seg->disk_bytes)))
-		dz_journal_compact(disk->dir, seg->member, rec->seq, record_is_live, seg);
-	return 0;
-}
-
-/* Ready, then findable.  The slot is the index's from here on. */
-static int write_publish(const struct dz_disk *disk, uint32_t slot, uint64_t ctl, struct dz_key key)
-{
-	const struct dz_seg *seg = disk->seg;
-	uint64_t now;
-	int ret;
-
-	if (!dz_slot_publish(seg, DZ_TIER_DISK, slot, ctl, &now))
-		return -ESTALE;
-	ret = dz_index_insert(seg, key, DZ_TIER_DISK, slot, DZ_NONE);
-	if (ret < 0)
-		dz_slot_evict(seg, DZ_TIER_DISK, slot);
-	else
-		dz_evict_filled(seg, DZ_TIER_DISK, slot);
-	return ret;
-}
-
-/* The block into a slot of its own; the members' count of slots in work is the caller's. */
-static int write_block(struct dz_disk *disk, struct dz_key key, const void *data,
-		       struct dz_jrec *rec)
-{
-	struct dz_seg *seg = disk->seg;
-	uint64_t ctl;
-	uint32_t slot = dz_slot_alloc(seg, DZ_TIER_DISK, rec->len, seg->member, &ctl);
-	int ret;
-
-	if (slot == DZ_NONE)
-		return -EAGAIN;
-	rec->page = atomic_load_explicit(&seg->disk_slots[slot].page, memory_order_relaxed);
-	ret = write_bytes(disk, rec->page, data, rec->len);
-	if (ret == 0)
-		ret = write_journal(disk, rec);
-	if (ret < 0) {
-		dz_slot_discard(seg, DZ_TIER_DISK, slot, ctl);
-		return disk_failed(disk, "write", ret);
-	}
-	slot_describe(&seg->disk_slots[slot], rec, rec->kind,
-		      atomic_load_explicit(&seg->hdr->tick, memory_order_relaxed));
-	atomic_store_explicit(&seg->disk_slots[slot].stamp_ms, dz_now_ms(), memory_order_relaxed);
-	return write_publish(disk, slot, ctl, key);
-}
-
-int dz_disk_write(struct dz_disk *disk, struct dz_key key, const void *data, uint32_t len,
-		  uint32_t group, uint32_t kind)
-{
-	struct dz_seg *seg = disk->seg;
-	struct dz_jrec rec = {
-		.key_lo = key.lo, .key_hi = key.hi, .len = len, .group = group, .kind = kind
-	};
-	_Atomic uint32_t *filling;
-	uint64_t ctl;
-	int ret;
-
-	if (len == 0 || len > DZ_BLOCK_BYTES || seg->member >= seg->n_members)
-		return -EINVAL;
-	if (!dz_disk_is_on(disk))
-		return -ENODEV;
-	if (dz_index_find(seg, key, DZ_TIER_DISK, &ctl) != DZ_NONE)
-		return -EEXIST;
-	if (!dz_evict_admits(seg, DZ_TIER_DISK, key, group))
-		return -EAGAIN;
-	rec.crc = dz_crc32c(0, data, len);
-	filling = &seg->members[seg->member].filling;
-	atomic_fetch_add_explicit(filling, 1, memory_order_relaxed);
-	ret = write_block(disk, key, data, &rec);
-	atomic_fetch_sub_explicit(filling, 1, memory_order_relaxed);
-	return ret;
-}
-
 /* ---- after a death ---- */
 
 int dz_disk_barrier(struct dz_disk *disk, uint32_t slot)
@@ -533,39 +386,69 @@ static bool recover_quarantine(struct dz_slot *s, uint64_t *ctl)
 	return atomic_compare_exchange_strong(&s->ctl, &old, *ctl);
 }
 
-/* A barrier for each slot: one that served several might be older than a death among them. */
-static uint32_t recover_slots(struct dz_disk *disk, uint32_t member, uint32_t first, uint32_t end)
+/* Slots that were in quarantine before a barrier, which is what proves them quiet. */
+struct recover_lot {
+	uint32_t slot[RECOVER_LOT];
+	uint64_t ctl[RECOVER_LOT];
+	uint32_t n;
+};
+
+/* One barrier a file serves all of a lot: their owners were dead before it began. */
+static uint32_t recover_free(struct dz_disk *disk, struct recover_lot *lot)
+{
+	uint32_t proved = 0, tried = 0, freed = 0;
+
+	for (uint32_t i = 0; i < lot->n; i++) {
+		const struct dz_slot *s = &disk->seg->disk_slots[lot->slot[i]];
+		uint32_t page = atomic_load_explicit(&s->page, memory_order_relaxed);
+		uint32_t file = 1u << dz_disk_file_of(page);
+
+		if (!(tried & file) && dz_disk_barrier(disk, lot->slot[i]) == 0)
+			proved |= file;
+		tried |= file;
+		if (proved & file)
+			freed +=
+				dz_slot_discard(disk->seg, DZ_TIER_DISK, lot->slot[i], lot->ctl[i]);
+	}
+	lot->n = 0;
+	return freed;
+}
+
+/* Of the slots from *first on; a lot at a time, which is 16 barriers at most. */
+static uint32_t recover_slots(struct dz_disk *disk, uint32_t member, uint32_t *first, uint32_t end)
 {
 	struct dz_seg *seg = disk->seg;
-	uint32_t freed = 0;
+	struct recover_lot lot = { .n = 0 };
+	uint32_t i = *first;
 
-	for (uint32_t i = first; i < end && freed < RECOVER_MAX; i++) {
+	for (; i < end && lot.n < RECOVER_LOT; i++) {
 		struct dz_slot *s = &seg->disk_slots[i];
 		uint64_t ctl = atomic_load_explicit(&s->ctl, memory_order_acquire);
 
-		if (recover_is_due(seg, ctl, member) && recover_quarantine(s, &ctl) &&
-		    dz_disk_barrier(disk, i) == 0)
-			freed += dz_slot_discard(seg, DZ_TIER_DISK, i, ctl);
+		if (!recover_is_due(seg, ctl, member) || !recover_quarantine(s, &ctl))
+			continue;
+		lot.slot[lot.n] = i;
+		lot.ctl[lot.n++] = ctl;
 	}
-	return freed;
+	*first = i;
+	return recover_free(disk, &lot);
 }
 
 uint32_t dz_disk_recover(struct dz_disk *disk, uint32_t member)
 {
-	uint32_t freed = 0, once;
+	uint32_t freed = 0, first = 0;
 
-	do
-		freed += once = recover_slots(disk, member, 0, disk->seg->n_disk_slots);
-	while (once == RECOVER_MAX);
+	while (first < disk->seg->n_disk_slots)
+		freed += recover_slots(disk, member, &first, disk->seg->n_disk_slots);
 	return freed;
 }
 
 uint32_t dz_disk_recover_part(struct dz_disk *disk, uint32_t part, uint32_t parts)
 {
 	uint64_t n = disk->seg->n_disk_slots;
+	uint32_t first = (uint32_t)(n * part / parts);
 
-	return recover_slots(disk, DZ_NONE, (uint32_t)(n * part / parts),
-			     (uint32_t)(n * (part + 1) / parts));
+	return recover_slots(disk, DZ_NONE, &first, (uint32_t)(n * (part + 1) / parts));
 }
 
 static void disk_on_dead(struct dz_seg *seg, uint32_t member)

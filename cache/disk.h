@@ -3,8 +3,8 @@
  * The NVMe tier: slab files, preallocated, O_DIRECT, and a journal per writer.
  * A block is written, then journalled (no fsync), then made findable; so what
  * the index names is on the disk, and after a crash a torn or overwritten block
- * fails its CRC at its first use and is a miss.  Disk full, read-only, slow or
- * broken: the tier switches itself off with one log line, reads go to Blob.
+ * fails its CRC at its first use and is a miss.  Disk full, read-only or broken: the
+ * tier switches itself off with one log line, reads go to Blob; slow: for a while.
  *
  * The files belong to one segment at a time: each process that has them open
  * holds a shared lock, and a new segment takes them over (barrier, replay) under
@@ -17,8 +17,11 @@
 #include "cache/index.h"
 #include "cache/ring.h"
 #include "cache/segment.h"
+#include "cache/slabs.h"
+#include "cache/sys.h"
 
 struct dz_disk;
+struct dz_disk_writer;
 
 /* The directory of its files: `<cache_dir>/deltazero.<uid>.<layout major>`.  0 or -EINVAL. */
 int dz_disk_dir(const struct dz_config *cfg, char *dir, size_t size);
@@ -51,6 +54,16 @@ static inline uint64_t dz_disk_journal_max(uint64_t slab_bytes)
 int dz_disk_open(struct dz_disk **out, struct dz_seg *seg, const struct dz_config *cfg,
 		 const struct dz_log *log);
 void dz_disk_close(struct dz_disk *disk);
+/* Has it switched itself off?  For good, or for some time, which is over at some time. */
+enum dz_disk_off { DZ_DISK_ON, DZ_DISK_OFF, DZ_DISK_OFF_FOR_NOW };
+static inline enum dz_disk_off dz_disk_off(const struct dz_seg_header *hdr)
+{
+	uint64_t off = atomic_load_explicit(&hdr->disk_off, memory_order_relaxed);
+
+	if (off <= 1)
+		return off ? DZ_DISK_OFF : DZ_DISK_ON;
+	return dz_now_ms() < off ? DZ_DISK_OFF_FOR_NOW : DZ_DISK_ON;
+}
 /* Neither off nor broken.  When it is not, every slot of the disk is a miss. */
 bool dz_disk_is_on(const struct dz_disk *disk);
 /* Is `fd` one of ours? */
@@ -91,6 +104,36 @@ int dz_disk_verify(const struct dz_disk *disk, uint32_t slot, uint64_t ctl, cons
  */
 int dz_disk_write(struct dz_disk *disk, struct dz_key key, const void *data, uint32_t len,
 		  uint32_t group, uint32_t kind);
+
+/*
+ * The same for several blocks at once, by a thread that has a writer of its own: writes
+ * of neighbours are one, several are in flight, the journal is appended to once.
+ */
+#define DZ_DISK_BATCH	    64u /* blocks */
+#define DZ_DISK_BATCH_BYTES (8 * DZ_MIB)
+struct dz_disk_put {
+	struct dz_key key;
+	const void *data; /* of a DRAM slot, or the caller's */
+	uint64_t dram_ctl;
+	uint32_t
+		dram; /* the slot, whose generation must be dram_ctl's after the copy; or DZ_NONE */
+	uint32_t len, group, kind;
+	int ret; /* the answer: as of dz_disk_write(), or -ESTALE gone from DRAM */
+	/* disk_write.c's own */
+	uint32_t slot, page, crc;
+	uint64_t ctl;
+};
+/* What a block takes of a batch's bytes. */
+static inline uint64_t dz_disk_put_bytes(uint32_t len)
+{
+	return (uint64_t)dz_class_pages(len) * DZ_PAGE;
+}
+/* By the thread that will use and free it.  0, -ENOMEM. */
+int dz_disk_writer_new(struct dz_disk_writer **out, bool no_uring);
+void dz_disk_writer_free(struct dz_disk_writer *w);
+/* Returns how many writes it was.  Blocks beyond what a batch holds: -ENOBUFS. */
+uint32_t dz_disk_write_batch(struct dz_disk *disk, struct dz_disk_writer *w,
+			     struct dz_disk_put *puts, uint32_t n);
 
 /*
  * After the death of a member that was writing `slot`: returns once none of its

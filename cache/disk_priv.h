@@ -56,6 +56,13 @@ int dz_disk_barrier_file(const struct dz_disk *disk, uint32_t file);
 int dz_disk_claim(struct dz_disk *disk, uint64_t old_bytes[DZ_DISK_FILES]);
 int dz_disk_claimed(struct dz_disk *disk);
 
+/* Fills in a slot's record but for its word. */
+struct dz_jrec;
+void dz_disk_describe(struct dz_slot *s, const struct dz_jrec *rec, uint32_t kind, uint32_t tick);
+/* `err` of an I/O; whether it ends the tier, and for whom. */
+int dz_disk_failed(const struct dz_disk *disk, const char *what, int err);
+/* An I/O took that long: when too many take too long the tier is off for a while. */
+void dz_disk_took(const struct dz_disk *disk, uint32_t len, uint64_t ms);
 /* Tells once, and turns the tier off for all when `is_for_all`. */
 void dz_disk_switch_off(const struct dz_disk *disk, const char *what, int err, bool is_for_all);
 

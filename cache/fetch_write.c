@@ -2,12 +2,12 @@
 /*
  * Blocks on their way from DRAM to the disk tier.
  *
- * In the agent one thread of ours takes them from a queue, holds each by a hazard
- * record (so the evictor leaves it alone), and writes it.  Blocks wait in DRAM, so
- * the network runs ahead of the disk by up to half of DRAM; then the fetcher takes
- * no further requests, lest blocks be evicted before they are written.  It does
- * not wait for a disk that hangs: then some blocks are not written.  Inline
- * there is no thread: the write happens before the read returns.
+ * In the agent one thread of ours takes them from a queue, as many at once as are there
+ * (up to a batch), and writes them together.  Blocks wait in DRAM, so the network runs
+ * ahead of the disk by up to half of DRAM; then the fetcher takes no further requests,
+ * lest blocks be evicted before they are written.  It does not wait for a disk that hangs:
+ * then some blocks are not written.  Inline there is no thread: the write happens before
+ * the read returns, one block at a time.
  */
 #include "cache/fetch_priv.h"
 
@@ -20,7 +20,10 @@
 #include <string.h>
 
 #define QUEUE	 65536u
-#define STUCK_MS 2000 /* in one block: the disk hangs */
+#define STUCK_MS 2000 /* in one batch: the disk hangs */
+/* Less than this is worth a moment's waiting for more: a job's small blobs come in bursts. */
+#define GATHER_BYTES (128 * DZ_KIB)
+#define GATHER_MS    5
 
 struct fetch_write {
 	uint32_t slot;
@@ -37,69 +40,142 @@ struct fetch_writer {
 	uint32_t head, len;
 	uint64_t bytes, max_bytes; /* waiting in DRAM */
 	bool is_writing, is_ending;
+	struct dz_disk_writer *disk; /* the thread's */
+	struct dz_disk_put put[DZ_DISK_BATCH];
 	_Atomic uint64_t since_ms; /* when it began to write, 0: it does not */
 };
 
+/* What the DRAM slot holds, as it is now: written only if it is still that after the copy. */
+static bool write_describe(const struct dz_seg *seg, const struct fetch_write *w,
+			   struct dz_disk_put *put)
+{
+	struct dz_slot *s = dz_dram_slot(seg, w->slot);
+	uint32_t len = atomic_load_explicit(&s->len, memory_order_relaxed);
+
+	*put = (struct dz_disk_put){
+		.key = { atomic_load_explicit(&s->key_lo, memory_order_relaxed),
+			 atomic_load_explicit(&s->key_hi, memory_order_relaxed) },
+		.data = dz_seg_page(seg, w->slot),
+		.len = len,
+		.group = atomic_load_explicit(&s->group, memory_order_relaxed),
+		.kind = DZ_KIND_DATA,
+		.dram = w->slot,
+		.dram_ctl = w->ctl,
+	};
+	/* acquire: len is used before the copy proves it */
+	atomic_thread_fence(memory_order_acquire);
+	return dz_ctl_gen(atomic_load_explicit(&s->ctl, memory_order_relaxed)) ==
+		       dz_ctl_gen(w->ctl) &&
+	       len > 0 && w->slot % DZ_SLAB_PAGES * (uint64_t)DZ_PAGE + len <= DZ_MIB;
+}
+
+static void write_count(const struct dz_seg *seg, uint32_t len)
+{
+	struct dz_stats *st = &seg->stats[(size_t)seg->member * DZ_STAT_STRIPES];
+
+	dz_stat_add(&st->disk_writes, 1);
+	dz_stat_add(&st->disk_write_bytes, len);
+}
+
+/* Inline: one block, held by a hazard record (so the evictor leaves it alone). */
 static void write_block(struct dz_fetcher *f, const struct fetch_write *w)
 {
 	struct dz_seg *seg = f->seg;
-	struct dz_slot *s = dz_dram_slot(seg, w->slot);
 	_Atomic uint64_t *hazard = &seg->members[seg->member].hazard[0];
-	struct dz_stats *st = &seg->stats[(size_t)seg->member * DZ_STAT_STRIPES];
-	uint32_t len;
-	int ret;
+	struct dz_disk_put put;
 
 	atomic_store_explicit(hazard, (uint64_t)dz_ctl_gen(w->ctl) << 32 | w->slot,
 			      memory_order_relaxed);
 	/* Announce before the look; the evictor takes the slot before it looks at hazards. */
 	atomic_thread_fence(memory_order_seq_cst);
-	len = atomic_load_explicit(&s->len, memory_order_relaxed);
-	if (dz_ctl_gen(atomic_load_explicit(&s->ctl, memory_order_acquire)) == dz_ctl_gen(w->ctl) &&
-	    len <= DZ_BLOCK_BYTES) {
-		struct dz_key key = { atomic_load_explicit(&s->key_lo, memory_order_relaxed),
-				      atomic_load_explicit(&s->key_hi, memory_order_relaxed) };
-
-		/* A hint for whoever recovers us: look at the disk's slots too. */
-		atomic_fetch_add_explicit(&seg->members[seg->member].filling, 1,
-					  memory_order_relaxed);
-		ret = dz_disk_write(f->opt.disk, key, dz_seg_page(seg, w->slot), len,
-				    atomic_load_explicit(&s->group, memory_order_relaxed),
-				    DZ_KIND_DATA);
-		atomic_fetch_sub_explicit(&seg->members[seg->member].filling, 1,
-					  memory_order_relaxed);
-		if (ret == 0) {
-			dz_stat_add(&st->disk_writes, 1);
-			dz_stat_add(&st->disk_write_bytes, len);
-		}
-	}
+	if (write_describe(seg, w, &put) &&
+	    dz_disk_write(f->opt.disk, put.key, put.data, put.len, put.group, put.kind) == 0)
+		write_count(seg, put.len);
 	atomic_store_explicit(hazard, 0, memory_order_release);
+}
+
+/* The agent's: none is held, a block that goes while it is copied is not written. */
+static void write_batch(struct fetch_writer *w, const struct fetch_write *batch, uint32_t n)
+{
+	struct dz_seg *seg = w->f->seg;
+	uint32_t m = 0;
+
+	/* without memory for a writer: one by one */
+	if (!w->disk) {
+		for (uint32_t i = 0; i < n; i++)
+			write_block(w->f, &batch[i]);
+		return;
+	}
+	for (uint32_t i = 0; i < n; i++)
+		m += write_describe(seg, &batch[i], &w->put[m]);
+	dz_disk_write_batch(w->f->opt.disk, w->disk, w->put, m);
+	for (uint32_t i = 0; i < m; i++) {
+		if (w->put[i].ret == 0)
+			write_count(seg, w->put[i].len);
+	}
+}
+
+/* Takes what makes a batch off the queue; under the lock. */
+static uint32_t writer_take(struct fetch_writer *w, struct fetch_write *batch)
+{
+	uint64_t bytes = 0;
+	uint32_t n = 0;
+
+	while (n < DZ_DISK_BATCH && w->len > 0) {
+		const struct fetch_write *one = &w->queue[w->head];
+
+		bytes += dz_disk_put_bytes(one->len);
+		if (n > 0 && bytes > DZ_DISK_BATCH_BYTES)
+			break;
+		batch[n++] = *one;
+		w->head = (w->head + 1) % QUEUE;
+		w->len--;
+		w->bytes -= one->len;
+	}
+	return n;
+}
+
+/* Sleeps until there is something, and a moment longer when it is little; under the lock. */
+static void writer_wait(struct fetch_writer *w)
+{
+	struct timespec until;
+
+	while (!w->len && !w->is_ending)
+		pthread_cond_wait(&w->more, &w->lock);
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_nsec += GATHER_MS * 1000000;
+	until.tv_sec += until.tv_nsec / 1000000000;
+	until.tv_nsec %= 1000000000;
+	while (!w->is_ending && w->bytes < GATHER_BYTES && w->len < DZ_DISK_BATCH &&
+	       pthread_cond_timedwait(&w->more, &w->lock, &until) == 0)
+		;
 }
 
 static void *writer_main(void *arg)
 {
 	struct fetch_writer *w = arg;
+	struct fetch_write batch[DZ_DISK_BATCH];
 
+	if (dz_disk_writer_new(&w->disk, false) < 0)
+		w->disk = NULL;
 	pthread_mutex_lock(&w->lock);
 	for (;;) {
-		struct fetch_write one;
+		uint32_t n;
 
-		while (!w->len && !w->is_ending)
-			pthread_cond_wait(&w->more, &w->lock);
+		writer_wait(w);
 		if (!w->len)
 			break;
-		one = w->queue[w->head];
-		w->head = (w->head + 1) % QUEUE;
-		w->len--;
-		w->bytes -= one.len;
+		n = writer_take(w, batch);
 		w->is_writing = true;
 		pthread_mutex_unlock(&w->lock);
 		atomic_store_explicit(&w->since_ms, dz_now_ms(), memory_order_relaxed);
-		write_block(w->f, &one);
+		write_batch(w, batch, n);
 		atomic_store_explicit(&w->since_ms, 0, memory_order_relaxed);
 		pthread_mutex_lock(&w->lock);
 		w->is_writing = false;
 	}
 	pthread_mutex_unlock(&w->lock);
+	dz_disk_writer_free(w->disk);
 	return NULL;
 }
 

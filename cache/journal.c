@@ -100,19 +100,19 @@ static int journal_write_all(int fd, const void *data, size_t len)
 }
 
 /* One write, so that records of several writers never mix. */
-int64_t dz_journal_append(const char *dir, uint32_t member, const struct dz_jrec *rec)
+int64_t dz_journal_append(const char *dir, uint32_t member, const struct dz_jrec *recs, uint32_t n)
 {
 	char path[4096];
 	uint64_t size;
-	int ret, fd, n;
+	int ret, fd, len;
 
-	n = snprintf(path, sizeof(path), "%s/" JOURNAL_PREFIX "%u", dir, member);
-	if (n < 0 || (size_t)n >= sizeof(path))
+	len = snprintf(path, sizeof(path), "%s/" JOURNAL_PREFIX "%u", dir, member);
+	if (len < 0 || (size_t)len >= sizeof(path))
 		return -ENAMETOOLONG;
 	fd = journal_open_end(AT_FDCWD, path, &size);
 	if (fd < 0)
 		return fd;
-	ret = journal_write_all(fd, rec, sizeof(*rec));
+	ret = journal_write_all(fd, recs, n * sizeof(*recs));
 	dz_sys_close(fd);
 	return ret < 0 ? ret : (int64_t)size;
 }

@@ -35,10 +35,10 @@ void dz_jrec_seal(struct dz_jrec *rec);
 bool dz_jrec_is_valid(const struct dz_jrec *rec);
 
 /*
- * Appends a sealed record to the journal of `member` in directory `dir`.
+ * Appends n sealed records to the journal of `member` in directory `dir`, in one write.
  * Returns the file's size before it, or -errno (-ENOSPC, -EROFS, -EIO...).
  */
-int64_t dz_journal_append(const char *dir, uint32_t member, const struct dz_jrec *rec);
+int64_t dz_journal_append(const char *dir, uint32_t member, const struct dz_jrec *recs, uint32_t n);
 
 /* Is this record (still) wanted? */
 typedef bool dz_journal_fn(void *ctx, const struct dz_jrec *rec);

@@ -274,7 +274,7 @@ struct dz_seg_header {
 	_Atomic uint64_t evictions, rejects;
 	_Alignas(64) _Atomic uint64_t journal_seq;
 	_Atomic uint64_t file_hint, member_hint;
-	_Atomic uint64_t disk_off; /* 1: the disk tier switched itself off */
+	_Atomic uint64_t disk_off; /* the disk tier is off: 1 for good, else until then (ms) */
 	_Alignas(64) _Atomic uint64_t last_sweep_ms;
 	/* Slabs of DRAM that have memory behind them, 0: all.  Grows with use. */
 	_Atomic uint32_t dram_backed;
@@ -290,9 +290,12 @@ struct dz_seg_header {
 	_Atomic uint32_t group_tick[DZ_GROUPS]; /* last use */
 	_Atomic uint32_t group_gap[DZ_GROUPS];	/* longest time without */
 	_Atomic uint32_t fresh[DZ_CLASSES];	/* slot + 1 of DRAM filled last, by class */
-	_Atomic uint64_t disk_lock;   /* inode of our slab files' lock, hashed; 0: not known */
-	_Atomic uint32_t disk_slabs;  /* of n_disk_slabs those that found room */
-	_Atomic uint32_t dram_mapped; /* about how many DRAM slabs programs map */
+	_Atomic uint64_t disk_lock;	/* inode of our slab files' lock, hashed; 0: not known */
+	_Atomic uint32_t disk_slabs;	/* of n_disk_slabs those that found room */
+	_Atomic uint32_t dram_mapped;	/* about how many DRAM slabs programs map */
+	_Atomic uint32_t disk_slow;	/* score of slow I/Os, see disk_slow.c */
+	_Atomic uint64_t disk_slow_ms;	/* the last one that counted */
+	_Atomic uint32_t disk_slow_off; /* how often it was off for that */
 };
 _Static_assert(sizeof(struct dz_seg_header) <= 4096, "the header fits its page");
 

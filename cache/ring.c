@@ -194,6 +194,13 @@ uint32_t dz_ring_in_flight(const struct dz_ring *ring)
 	return ring->n_flying + ring->n_ended;
 }
 
+static void ring_done(struct dz_io *io, int32_t res)
+{
+	io->res = res;
+	io->took_ms = dz_now_ms() - io->took_ms;
+	io->is_done = true;
+}
+
 /* Does what is left of `io` after its first `done` bytes, here and now. */
 static void ring_do_now(struct dz_io *io, uint32_t done)
 {
@@ -209,14 +216,12 @@ static void ring_do_now(struct dz_io *io, uint32_t done)
 		if (n == -EINTR || n == -EAGAIN)
 			continue;
 		if (n < 0) {
-			io->res = (int32_t)n;
-			io->is_done = true;
+			ring_done(io, (int32_t)n);
 			return;
 		}
 		done += (uint32_t)n;
 	}
-	io->res = (int32_t)done;
-	io->is_done = true;
+	ring_done(io, (int32_t)done);
 }
 
 int dz_ring_start(struct dz_ring *ring, struct dz_io *io)
@@ -229,6 +234,7 @@ int dz_ring_start(struct dz_ring *ring, struct dz_io *io)
 		return -EBUSY;
 	io->is_done = false;
 	io->res = 0;
+	io->took_ms = dz_now_ms(); /* until it is done: when it began */
 	if (ring->is_uring && dz_ring_is_ours(ring))
 		sqe = io_uring_get_sqe(&ring->uring);
 	if (!sqe) {
@@ -258,8 +264,7 @@ static void ring_finish(struct dz_io *io, int32_t res)
 	} else if (ring_is_passing(res)) {
 		ring_do_now(io, 0);
 	} else {
-		io->res = res;
-		io->is_done = true;
+		ring_done(io, res);
 	}
 }
 
@@ -316,6 +321,13 @@ int dz_ring_wait(struct dz_ring *ring)
 			return n > 0 ? (int)n : ret;
 		}
 	}
+}
+
+void dz_ring_kick(struct dz_ring *ring)
+{
+	/* An error shows at the wait. */
+	if (ring->is_uring && ring->n_flying > 0 && dz_ring_is_ours(ring))
+		io_uring_submit(&ring->uring);
 }
 
 /* Takes the ring out of the thread's table; its last reference goes with it. */

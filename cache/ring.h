@@ -21,7 +21,8 @@ struct dz_io {
 	uint64_t off;
 	int32_t res; /* bytes, or -errno; set when done */
 	bool is_done;
-	void *owner; /* the caller's */
+	uint64_t took_ms; /* from start to the look that found it done */
+	void *owner;	  /* the caller's */
 };
 
 /*
@@ -52,6 +53,8 @@ uint32_t dz_ring_in_flight(const struct dz_ring *ring);
  * -EIO the ring lost I/Os, which may still write to the caller's buffers.
  */
 int dz_ring_start(struct dz_ring *ring, struct dz_io *io);
+/* What was started goes to the kernel now, not at the next wait. */
+void dz_ring_kick(struct dz_ring *ring);
 /*
  * Waits until at least one I/O ended; returns how many did (0: none was in
  * flight), or -errno: the kernel took the ring away (a program closed its

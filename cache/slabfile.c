@@ -441,7 +441,7 @@ int dz_disk_claimed(struct dz_disk *disk)
 void dz_disk_switch_off(const struct dz_disk *disk, const char *what, int err, bool is_for_all)
 {
 	if (is_for_all) {
-		if (atomic_exchange(&disk->seg->hdr->disk_off, 1) != 0)
+		if (atomic_exchange(&disk->seg->hdr->disk_off, 1) == 1)
 			return;
 	} else if (atomic_exchange(disk->is_broken, true)) {
 		return;

@@ -79,8 +79,13 @@ static void examine_sizes(struct dz_doctor *d)
 		dz_found(d, DZ_HEALTH_OK, "cache", NULL,
 			 "there is one, in %s: DRAM tier %s, disk tier %s%s", where,
 			 dz_human(seg.dram_bytes, a), dz_human(seg.disk_bytes, b),
-			 atomic_load(&seg.hdr->disk_off) ? " (it switched itself off)" : "");
-		if (atomic_load(&seg.hdr->disk_off))
+			 dz_disk_off(seg.hdr) ? " (it switched itself off)" : "");
+		if (dz_disk_off(seg.hdr) == DZ_DISK_OFF_FOR_NOW)
+			dz_found(d, DZ_HEALTH_WARN, "disk tier",
+				 "let DELTAZERO_CACHE_DIR lie on a local NVMe disk, and see what "
+				 "else uses this one (iostat -x 1)",
+				 "its disk is slower than Blob: it is off for a while");
+		else if (dz_disk_off(seg.hdr))
 			dz_found(d, DZ_HEALTH_WARN, "disk tier",
 				 "look into the log for the cause (DELTAZERO_LOG=warn:FILE), "
 				 "mend it, then `dz purge`",

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "cache/disk.h"
 #include "cache/member.h"
 #include "cache/segment.h"
 #include "tools/human.h"
@@ -74,7 +75,8 @@ static void read_segment(struct dz_totals *t, const struct dz_seg *seg)
 	t->dram_size = seg->dram_bytes;
 	t->disk_used = load(&h->disk_used);
 	t->disk_size = seg->disk_bytes;
-	t->is_disk_off = load(&h->disk_off) != 0;
+	t->is_disk_off = dz_disk_off(h) != DZ_DISK_ON;
+	t->is_disk_slow = dz_disk_off(h) == DZ_DISK_OFF_FOR_NOW;
 	snprintf(t->dir, sizeof(t->dir), "%s", seg->dir);
 }
 
@@ -299,7 +301,9 @@ void dz_totals_print(FILE *to, const struct dz_totals *t)
 		t->origin_retries, t->origin_connections);
 	print_tier_use(to, "DRAM", t->dram_used, t->dram_size, "");
 	print_tier_use(to, "NVMe", t->disk_used, t->disk_size,
-		       t->is_disk_off ? ", switched off" : "");
+		       t->is_disk_slow	? ", off for now: it is slow"
+		       : t->is_disk_off ? ", switched off"
+					: "");
 	fprintf(to, "evictions    %12" PRIu64 "\n", t->evictions);
 	if (t->uncached)
 		fprintf(to, "uncached     %12" PRIu64 " reads and names: DRAM had no room\n",

@@ -29,6 +29,7 @@ struct dz_totals {
 	uint64_t dram_used, dram_size, disk_used, disk_size;
 	uint32_t members;
 	bool is_disk_off;      /* the tier switched itself off */
+	bool is_disk_slow;     /* for a while */
 	char dir[DZ_PATH_MAX]; /* where the segment is; "" when there is none */
 };
 

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * scale replay [BLOCKS [spread]] | names [DIRECTORIES [NAMES]] | blobs [SCALE_BLOBS]
+ * scale replay [BLOCKS [spread]] | names [DIRECTORIES [NAMES]] | blobs [BLOBS] |
+ *	 writes [BLOBS]
  *
  *   replay	seconds from nothing in shared memory to the first block read from the
  *		disk, its journal having that many records (and a quarter more that no
  *		longer count); spread: their places in random order
  *   names	shared memory per name, and lookups a second
  *   blobs	shared memory per blob of 4 KiB in the disk tier
+ *   writes	blobs of 110 KB onto the disk a second: one by one, and as a batch
  *
  * One "name value" a line.  Works below the current directory, and in /dev/shm.
  * Exit status 1 when a figure that the README states does not hold.
@@ -91,6 +93,63 @@ static bool names(uint32_t dirs, uint32_t each)
 
 /* ---- blobs ---- */
 
+/* Blobs [from, from + n) in batches of as many as fit. */
+static uint64_t put_batches(struct scale *s, uint64_t from, uint32_t n, uint32_t len)
+{
+	struct dz_disk_put put[DZ_DISK_BATCH];
+	uint32_t at_once =
+		(uint32_t)dz_min_u64(DZ_DISK_BATCH, DZ_DISK_BATCH_BYTES / dz_disk_put_bytes(len));
+	uint64_t each = dz_round_up(len, DZ_PAGE), writes = 0;
+	uint8_t *data = calloc(at_once, each);
+	struct dz_disk_writer *w;
+
+	SCALE_MUST(data && dz_disk_writer_new(&w, false) == 0);
+	for (uint32_t i = 0; i < n; i += at_once) {
+		uint32_t m = (uint32_t)dz_min_u64(at_once, n - i);
+
+		for (uint32_t k = 0; k < m; k++) {
+			scale_block(data + k * each, from + i + k, len);
+			put[k] = (struct dz_disk_put){ .key = scale_key(from + i + k),
+						       .data = data + k * each,
+						       .dram = DZ_NONE,
+						       .len = len,
+						       .group = 1,
+						       .kind = DZ_KIND_DATA };
+		}
+		writes += dz_disk_write_batch(s->disk, w, put, m);
+		for (uint32_t k = 0; k < m; k++)
+			SCALE_MUST(put[k].ret == 0);
+	}
+	dz_disk_writer_free(w);
+	free(data);
+	return writes;
+}
+
+/* The two take turns, so that what else the disk does weighs on both. */
+static bool writes(uint32_t n)
+{
+	uint64_t calls = 0;
+	double one_s = 0, batch_s = 0;
+	struct scale s;
+
+	scale_open(&s, SHM, 128 * DZ_MIB, n * 2 * 130000ull + 64 * DZ_MIB);
+	for (uint32_t i = 0; i < n; i += n / 8) {
+		uint64_t begin = dz_now_ns();
+
+		for (uint32_t k = 0; k < n / 8; k++)
+			scale_put_blob(&s, i + k, 110000);
+		one_s += seconds_since(begin);
+		begin = dz_now_ns();
+		calls += put_batches(&s, n + i, n / 8, 110000);
+		batch_s += seconds_since(begin);
+	}
+	printf("writes-one-per-second %.0f\nwrites-batch-per-second %.0f\nwrites-ratio %.2f\n"
+	       "writes-per-blob %.3f\n",
+	       n / one_s, n / batch_s, one_s / batch_s, (double)calls / n);
+	scale_close(&s);
+	return calls * 4 < n;
+}
+
 static bool blobs(uint32_t n)
 {
 	uint64_t begin, x = 1, bytes;
@@ -100,8 +159,7 @@ static bool blobs(uint32_t n)
 
 	scale_open_blobs(&s, SHM, n);
 	begin = dz_now_ns();
-	for (uint32_t i = 0; i < n; i++)
-		scale_put_blob(&s, i, SCALE_BLOB);
+	put_batches(&s, 0, n, SCALE_BLOB);
 	put_s = seconds_since(begin);
 	bytes = scale_disk_bytes(&s);
 	begin = dz_now_ns();
@@ -136,7 +194,10 @@ int main(int argc, char **argv)
 		return !names(number(argc, argv, 2, 100), number(argc, argv, 3, 100000));
 	if (strcmp(mode, "blobs") == 0)
 		return !blobs(number(argc, argv, 2, 1000000));
+	if (strcmp(mode, "writes") == 0)
+		return !writes(number(argc, argv, 2, 4000));
 	fprintf(stderr,
-		"usage: scale replay [BLOCKS [spread]] | names [DIRS [NAMES]] | blobs [N]\n");
+		"usage: scale replay [BLOCKS [spread]] | names [DIRS [NAMES]] | blobs [N] | "
+		"writes [N]\n");
 	return 2;
 }

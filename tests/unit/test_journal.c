@@ -30,7 +30,7 @@ static int64_t append(const char *dir, uint32_t member, uint64_t seq, uint32_t p
 	struct dz_jrec rec = { .seq = seq, .key_lo = seq, .key_hi = 9, .page = page, .len = 1 };
 
 	dz_jrec_seal(&rec);
-	return dz_journal_append(dir, member, &rec);
+	return dz_journal_append(dir, member, &rec, 1);
 }
 
 struct seen {

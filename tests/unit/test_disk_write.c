@@ -1,0 +1,366 @@
+/* SPDX-License-Identifier: MIT */
+/* Blocks written together, and a disk that is slow. */
+#include "cache/disk_priv.h"
+#include "tests/unit/disk_fixture.h"
+#include "tests/unit/space_check.h"
+
+#include <signal.h>
+
+#define MIB   ((uint32_t)DZ_MIB)
+#define SMALL 110000u
+
+struct batch {
+	struct dz_disk_writer *writer;
+	struct dz_disk_put put[DZ_DISK_BATCH + 1];
+	uint8_t *data[DZ_DISK_BATCH + 1];
+	uint32_t n;
+};
+
+static bool no_uring; /* which ring the test is for */
+
+static int set_up(void **state)
+{
+	struct fixture *f = fixture_new(NULL, 40 * DZ_MIB);
+
+	*state = f;
+	no_uring = false;
+	return f && f->disk ? 0 : -1;
+}
+
+static int set_up_pwrite(void **state)
+{
+	int ret = set_up(state);
+
+	no_uring = true;
+	return ret;
+}
+
+static int tear_down(void **state)
+{
+	fixture_free(*state);
+	return 0;
+}
+
+static struct batch *batch_new(void)
+{
+	struct batch *b = calloc(1, sizeof(*b));
+
+	assert_non_null(b);
+	assert_int_equal(dz_disk_writer_new(&b->writer, no_uring), 0);
+	return b;
+}
+
+static void batch_add(struct batch *b, uint64_t n, uint32_t len)
+{
+	uint8_t *data = aligned_alloc(DZ_PAGE, dz_round_up(len, DZ_PAGE));
+
+	assert_non_null(data);
+	fill_block(data, n, len);
+	b->data[b->n] = data;
+	b->put[b->n++] = (struct dz_disk_put){ .key = key_of(n),
+					       .data = data,
+					       .dram = DZ_NONE,
+					       .len = len,
+					       .group = 7,
+					       .kind = DZ_KIND_DATA };
+}
+
+static uint32_t batch_write(struct fixture *f, struct batch *b)
+{
+	return dz_disk_write_batch(f->disk, b->writer, b->put, b->n);
+}
+
+static void batch_free(struct batch *b)
+{
+	dz_disk_writer_free(b->writer);
+	for (uint32_t i = 0; i < b->n; i++)
+		free(b->data[i]);
+	free(b);
+}
+
+static void a_batch_is_read_back_and_survives_a_reboot(void **state)
+{
+	static const uint32_t lens[] = { 1, 4095, 4096, 4097, 110250, 500000, 1048575, 1048576 };
+	struct fixture *f = *state;
+	struct batch *b = batch_new();
+
+	for (uint64_t i = 0; i < 18; i++)
+		batch_add(b, i, lens[i % 8]);
+	batch_write(f, b);
+	for (uint32_t i = 0; i < b->n; i++)
+		assert_int_equal(b->put[i].ret, 0);
+	for (int boots = 0; boots < 2; boots++) {
+		for (uint64_t i = 0; i < 18; i++)
+			assert_block(f, i, lens[i % 8]);
+		assert_null(space_complaint(&f->seg, DZ_TIER_DISK));
+		reopen(f);
+	}
+	batch_free(b);
+}
+
+/* Write calls that this process has made. */
+static uint64_t write_calls(void)
+{
+	char line[128];
+	unsigned long long n = 0;
+	FILE *io = fopen("/proc/self/io", "r");
+
+	while (io && fgets(line, sizeof(line), io))
+		if (sscanf(line, "syscw: %llu", &n) == 1)
+			break;
+	if (io)
+		fclose(io);
+	return n;
+}
+
+/* 36 blobs: 9 fit a slab, so 4 writes, and one for all their records. */
+static void small_blobs_side_by_side_are_one_write_a_slab(void **state)
+{
+	struct fixture *f = *state;
+	struct batch *b = batch_new();
+	uint64_t calls;
+	uint32_t writes;
+
+	for (uint64_t i = 0; i < 36; i++)
+		batch_add(b, i, SMALL);
+	calls = write_calls();
+	writes = batch_write(f, b);
+	calls = write_calls() - calls;
+	assert_int_equal(writes, 4);
+	assert_true(!no_uring || calls == 0 || calls == writes + 1);
+	for (uint64_t i = 0; i < 36; i++)
+		assert_block(f, i, SMALL);
+	/* and their waste is below a fifth */
+	assert_in_range(f->seg.hdr->disk_used, 36 * SMALL, 36 * SMALL / 5 * 6);
+	batch_free(b);
+}
+
+static void a_batch_that_is_too_large_is_written_as_far_as_it_goes(void **state)
+{
+	struct fixture *f = *state;
+	struct batch *b = batch_new();
+
+	for (uint64_t i = 0; i < 9; i++)
+		batch_add(b, i, MIB);
+	assert_int_equal(batch_write(f, b), 8);
+	for (uint64_t i = 0; i < 8; i++)
+		assert_block(f, i, MIB);
+	assert_int_equal(b->put[8].ret, -ENOBUFS);
+	assert_int_equal(get(f, 8, MIB), -ENOENT);
+	batch_free(b);
+}
+
+static void what_is_there_twice_is_written_once(void **state)
+{
+	struct fixture *f = *state;
+	struct batch *b = batch_new();
+
+	assert_int_equal(put(f, 1, SMALL), 0);
+	batch_add(b, 1, SMALL);
+	batch_add(b, 2, SMALL);
+	batch_add(b, 2, SMALL);
+	batch_write(f, b);
+	assert_int_equal(b->put[0].ret, -EEXIST);
+	assert_int_equal(b->put[1].ret + b->put[2].ret, -EEXIST);
+	assert_block(f, 2, SMALL);
+	assert_null(space_complaint(&f->seg, DZ_TIER_DISK));
+	batch_free(b);
+}
+
+/* Its bytes may be another block's by now. */
+static void a_block_that_left_dram_meanwhile_is_not_written(void **state)
+{
+	struct fixture *f = *state;
+	struct batch *b = batch_new();
+
+	for (uint64_t i = 0; i < 3; i++)
+		batch_add(b, i, SMALL);
+	b->put[1].dram = 0;
+	b->put[1].dram_ctl = dz_ctl(77, 0, DZ_SLOT_READY);
+	batch_write(f, b);
+	assert_int_equal(b->put[1].ret, -ESTALE);
+	assert_int_equal(get(f, 1, SMALL), -ENOENT);
+	assert_block(f, 0, SMALL);
+	assert_block(f, 2, SMALL);
+	assert_int_equal(f->seg.hdr->disk_used, 2 * dz_disk_put_bytes(SMALL));
+	assert_null(space_complaint(&f->seg, DZ_TIER_DISK));
+	assert_int_equal(f->seg.members[f->seg.member].filling, 0);
+	batch_free(b);
+}
+
+static void without_its_journal_nothing_of_a_batch_is_kept(void **state)
+{
+	struct fixture *f = *state;
+	struct batch *b = batch_new();
+	char cmd[DZ_PATH_MAX + 64];
+
+	snprintf(cmd, sizeof(cmd), "cd %.4000s && rm -f journal.* && mkdir journal.%u", f->dir,
+		 f->seg.member);
+	assert_int_equal(system(cmd), 0);
+	for (uint64_t i = 0; i < 20; i++)
+		batch_add(b, i, SMALL);
+	batch_write(f, b);
+	for (uint32_t i = 0; i < 20; i++)
+		assert_true(b->put[i].ret < 0);
+	assert_false(dz_disk_is_on(f->disk));
+	assert_int_equal(f->seg.hdr->disk_used, 0);
+	assert_null(space_complaint(&f->seg, DZ_TIER_DISK));
+	batch_free(b);
+}
+
+/* Writes until it is killed. */
+static void write_for_ever(struct fixture *f, uint64_t seed)
+{
+	struct batch *b;
+
+	f->disk = NULL;
+	alarm(60);
+	if (dz_seg_open(&f->seg, &f->cfg, &f->log) < 0 || dz_member_join(&f->seg) < 0 ||
+	    dz_disk_open(&f->disk, &f->seg, &f->cfg, &f->log) < 0 || !f->disk)
+		_exit(1);
+	b = batch_new();
+	for (uint64_t n = seed;; n += 20) {
+		for (uint64_t i = 0; i < 20; i++)
+			batch_add(b, (n + i) % 2000, (uint32_t)((n + i) % 2000 % 7 * 50000 + 1));
+		batch_write(f, b);
+		for (; b->n > 0; b->n--)
+			free(b->data[b->n - 1]);
+	}
+}
+
+/* Wherever the kill fell: no wrong byte, then or after a reboot, and no place is lost. */
+static void a_writer_killed_in_a_batch_leaves_no_wrong_block_and_no_slot(void **state)
+{
+	struct fixture *f = *state;
+	uint32_t found = 0;
+
+	for (uint64_t round = 0; round < 12; round++) {
+		const struct timespec at = { .tv_nsec = (long)(20 + round * 7) * 1000000 };
+		pid_t pid = fork();
+		int status;
+
+		assert_true(pid >= 0);
+		if (pid == 0)
+			write_for_ever(f, round * 333);
+		nanosleep(&at, NULL);
+		kill(pid, SIGKILL);
+		assert_int_equal(waitpid(pid, &status, 0), pid);
+		assert_true(WIFSIGNALED(status));
+		dz_member_sweep(&f->seg, true);
+		dz_disk_recover(f->disk, DZ_NONE);
+		dz_slabs_scrub(&f->seg, DZ_TIER_DISK, 0, f->seg.n_disk_slabs);
+		assert_null(space_complaint(&f->seg, DZ_TIER_DISK));
+	}
+	for (int boots = 0; boots < 2; boots++) {
+		for (uint64_t i = 0; i < 2000; i++) {
+			uint32_t len = (uint32_t)(i % 7 * 50000 + 1);
+			int ret = get(f, i, len);
+
+			assert_true(ret == 0 || ret == -ENOENT);
+			assert_true(ret < 0 || block_is(f->buf, i, len));
+			found += ret == 0;
+		}
+		reopen(f);
+	}
+	assert_true(found > 20);
+}
+
+/* ---- slow ---- */
+
+/* An I/O that took so long, half a second and more after the last one. */
+static void took(struct fixture *f, uint32_t len, uint64_t ms)
+{
+	f->seg.hdr->disk_slow_ms = 0;
+	dz_disk_took(f->disk, len, ms);
+}
+
+static void a_disk_slower_than_blob_is_off_for_a_minute_then_for_two(void **state)
+{
+	struct fixture *f = *state;
+
+	assert_int_equal(put(f, 1, MIB), 0);
+	for (uint64_t minutes = 1; minutes <= 2; minutes++) {
+		uint64_t now;
+
+		for (int i = 0; i < 15; i++)
+			took(f, MIB, 2000);
+		assert_true(dz_disk_is_on(f->disk));
+		took(f, MIB, 2000);
+		now = dz_now_ms();
+		assert_false(dz_disk_is_on(f->disk));
+		assert_int_equal(dz_disk_off(f->seg.hdr), DZ_DISK_OFF_FOR_NOW);
+		assert_in_range(f->seg.hdr->disk_off, now + minutes * 60000 - 5000,
+				now + minutes * 60000);
+		assert_int_equal(get(f, 1, MIB), -ENOENT);
+		assert_int_equal(put(f, 2, MIB), -ENODEV);
+		/* when the time is over, its blocks are there as before */
+		f->seg.hdr->disk_off = now > 2 ? now - 1 : 1;
+		assert_true(dz_disk_is_on(f->disk));
+		assert_block(f, 1, MIB);
+	}
+}
+
+static void a_stall_now_and_then_is_borne(void **state)
+{
+	struct fixture *f = *state;
+
+	for (int i = 0; i < 200; i++) {
+		took(f, MIB, 3000);
+		for (int k = 0; k < 5; k++)
+			took(f, MIB, 20);
+	}
+	/* many in one queue are one stall */
+	for (int i = 0; i < 200; i++)
+		dz_disk_took(f->disk, MIB, 3000);
+	assert_true(dz_disk_is_on(f->disk));
+	assert_int_equal(f->seg.hdr->disk_slow_off, 0);
+}
+
+/* What takes long in a read or a write is what counts. */
+static void reads_and_writes_are_timed(void **state)
+{
+	struct fixture *f = *state;
+	struct dz_io io;
+	uint32_t slot, skip;
+	uint64_t ctl;
+
+	assert_int_equal(put(f, 1, MIB), 0);
+	assert_int_equal(f->seg.hdr->disk_slow, 0);
+	slot = dz_index_find(&f->seg, key_of(1), DZ_TIER_DISK, &ctl);
+	dz_disk_prep_read(f->disk, slot, 0, MIB, f->buf, &io, &skip);
+	io.res = (int32_t)dz_sys_pread(io.fd, io.buf, io.len, io.off);
+	io.took_ms = 4000;
+	f->seg.hdr->disk_slow_ms = 0;
+	assert_int_equal(dz_disk_check_read(f->disk, slot, ctl, &io), 0);
+	assert_int_equal(f->seg.hdr->disk_slow, 4);
+	/* one at the usual speed */
+	assert_int_equal(put(f, 2, MIB), 0);
+	assert_int_equal(f->seg.hdr->disk_slow, 3);
+	assert_block(f, 2, MIB);
+	assert_int_equal(f->seg.hdr->disk_slow, 2);
+}
+
+#define BOTH(test)                                                                                 \
+	{ #test " (io_uring)", test, set_up, tear_down, NULL },                                    \
+	{                                                                                          \
+#test " (pwrite)", test, set_up_pwrite, tear_down, NULL                            \
+	}
+#define ONE(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		BOTH(a_batch_is_read_back_and_survives_a_reboot),
+		BOTH(small_blobs_side_by_side_are_one_write_a_slab),
+		BOTH(a_batch_that_is_too_large_is_written_as_far_as_it_goes),
+		BOTH(what_is_there_twice_is_written_once),
+		BOTH(a_block_that_left_dram_meanwhile_is_not_written),
+		BOTH(without_its_journal_nothing_of_a_batch_is_kept),
+		BOTH(a_writer_killed_in_a_batch_leaves_no_wrong_block_and_no_slot),
+		ONE(a_disk_slower_than_blob_is_off_for_a_minute_then_for_two),
+		ONE(a_stall_now_and_then_is_borne),
+		ONE(reads_and_writes_are_timed),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
