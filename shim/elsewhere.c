@@ -124,8 +124,8 @@ static inline bool is_clean(const char *path)
 
 bool dz_path_is_elsewhere(const char *path)
 {
-	/* A pointer to the first page or the last is left to who knows what it means. */
-	if ((uintptr_t)path - 4096 > (uintptr_t)-8192 || path[0] != '/')
+	/* Left to who knows what it means. */
+	if (dz_is_wild(path) || path[0] != '/')
 		return false;
 	if ((dz_hot.begins & bit_of(path)) && begins_as_ours(path))
 		return false;

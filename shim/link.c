@@ -7,6 +7,7 @@
 #define DZ_IN_link 1
 #include "shim/link.h"
 #include "shim/hooks.h"
+#include "shim/wild.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -57,7 +58,7 @@ int dz_link_fd(const char *path)
 {
 	int fd;
 
-	if (!dz_is_on() || !dz_fd_limit || (uintptr_t)path < 4096 || path[0] != '/')
+	if (!dz_is_on() || !dz_fd_limit || dz_is_wild(path) || path[0] != '/')
 		return -1;
 	if (path[1] != 'p' && path[1] != 'd')
 		return -1;
@@ -68,7 +69,7 @@ int dz_link_fd(const char *path)
 /* "/proc/self/cwd" of a virtual working directory. */
 static bool is_cwd_link(const char *path)
 {
-	return dz_is_on() && (uintptr_t)path >= 4096 && strcmp(path, "/proc/self/cwd") == 0;
+	return dz_is_on() && !dz_is_wild(path) && strcmp(path, "/proc/self/cwd") == 0;
 }
 
 static ssize_t cut(const char *path, char *buf, size_t len)
@@ -77,7 +78,7 @@ static ssize_t cut(const char *path, char *buf, size_t len)
 
 	if ((ssize_t)len <= 0)
 		return -EINVAL;
-	if (!buf)
+	if (dz_is_wild(buf))
 		return -EFAULT;
 	n = n < len ? n : len;
 	memcpy(buf, path, n);

@@ -20,6 +20,7 @@
 #include "shim/hidden.h"
 #include "shim/link.h"
 #include "shim/seen.h"
+#include "shim/wild.h"
 
 #include "cache/sys.h"
 
@@ -289,12 +290,6 @@ static int base_of(int dir_fd, struct walk *w)
 	return base_of_mount(mount, name, w) < 0 ? -ENAMETOOLONG : 1;
 }
 
-/* A pointer that no program can mean; others that cannot be read are the program's crash. */
-static bool is_wild(const char *path)
-{
-	return (uintptr_t)path < 4096 || (uintptr_t)path > (uintptr_t)-4096;
-}
-
 /* "/dev/stdin" and the like: the kernel would find a socket behind the marker (ENXIO). */
 static int look_link(int fd, struct dz_path *out)
 {
@@ -320,7 +315,7 @@ int dz_path_look(int dir_fd, const char *path, struct dz_path *out)
 {
 	int r;
 
-	if (dz_depth > 0 || is_wild(path) || path[0] == '\0')
+	if (dz_depth > 0 || dz_is_wild(path) || path[0] == '\0')
 		return 0;
 	r = dz_fd_limit ? dz_link_fd(path) : -1;
 	if (r >= 0)
@@ -494,7 +489,7 @@ bool dz_path_follow(struct dz_path *p)
 	size_t len;
 	bool keep;
 
-	if (dz_depth > 0 || is_wild(path) || path[0] == '\0')
+	if (dz_depth > 0 || dz_is_wild(path) || path[0] == '\0')
 		return false;
 	len = strlen(path);
 	/* Another descriptor may have the same number the next time. */
@@ -518,7 +513,7 @@ bool dz_path_is_hidden(struct dz_path *p)
 	const char *path = p->path;
 	const char *slash;
 
-	if (!dz_hidden_count || dz_depth > 0 || is_wild(path))
+	if (!dz_hidden_count || dz_depth > 0 || dz_is_wild(path))
 		return false;
 	slash = strrchr(path, '/');
 	if (slash && (slash == path || is_plain_dir(p->dir_fd, path, (size_t)(slash - path),

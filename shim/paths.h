@@ -9,6 +9,7 @@
 
 #include "shim/fdtab.h"
 #include "shim/init.h"
+#include "shim/wild.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -72,7 +73,7 @@ static inline bool dz_path_passes(int dir_fd, const char *path)
 {
 	if (!dz_is_on())
 		return true;
-	if (dz_hot.has_hidden || (uintptr_t)path - 4096 > (uintptr_t)-8192)
+	if (dz_hot.has_hidden || dz_is_wild(path))
 		return dz_path_is_elsewhere(path);
 	if (path[0] == '/')
 		return !(dz_hot.begins >> dz_path_bit(path) & 1) || dz_path_is_elsewhere(path);

@@ -7,6 +7,7 @@
 #include "shim/hooks.h"
 #include "shim/opath.h"
 #include "shim/real.h"
+#include "shim/wild.h"
 
 #include <limits.h>
 #include <sys/uio.h>
@@ -14,6 +15,18 @@
 #define RWF_KNOWN (RWF_HIPRI | RWF_DSYNC | RWF_SYNC | RWF_NOWAIT)
 
 void __chk_fail(void) __attribute__((noreturn));
+
+/* A read into a wild pointer: an error only where there is something to copy. */
+static DZ_NOINLINE ssize_t read_wild(dz_fh fh, const void *buf, size_t len, int64_t off)
+{
+	char byte;
+	ssize_t r;
+
+	if (dz_is_kernels(buf))
+		return -EFAULT;
+	r = off < 0 ? off : dz_engine_pread(dz_engine, fh, &byte, len > 0, (uint64_t)off);
+	return r > 0 ? -EFAULT : r;
+}
 
 DZ_DOOR(ssize_t, read, int fd, void *buf, size_t len)
 {
@@ -24,6 +37,10 @@ DZ_DOOR(ssize_t, read, int fd, void *buf, size_t len)
 	dz_cancel_point();
 	if (dz_is_opath(fh))
 		return dz_done(DZ_CALL_read, -EBADF, fd, buf, len);
+	if (dz_is_wild(buf))
+		return dz_done(DZ_CALL_read,
+			       read_wild(fh, buf, len, dz_engine_seek(dz_engine, fh, 0, SEEK_CUR)),
+			       fd, buf, len);
 	return dz_done(DZ_CALL_read, dz_engine_read(dz_engine, fh, buf, len), fd, buf, len);
 }
 
@@ -38,6 +55,8 @@ DZ_DOOR(ssize_t, pread, int fd, void *buf, size_t len, off_t off)
 		return dz_done(DZ_CALL_pread, -EINVAL, fd, buf, len, off);
 	if (dz_is_opath(fh))
 		return dz_done(DZ_CALL_pread, -EBADF, fd, buf, len, off);
+	if (dz_is_wild(buf))
+		return dz_done(DZ_CALL_pread, read_wild(fh, buf, len, off), fd, buf, len, off);
 	return dz_done(DZ_CALL_pread, dz_engine_pread(dz_engine, fh, buf, len, (uint64_t)off), fd,
 		       buf, len, off);
 }
@@ -63,12 +82,25 @@ static int check_vector(const struct iovec *iov, int n)
 
 	if (n < 0 || n > IOV_MAX)
 		return -EINVAL;
-	if (n > 0 && !iov)
+	if (n > 0 && dz_is_wild(iov))
 		return -EFAULT;
 	for (i = 0; i < n; i++)
 		if (__builtin_add_overflow(sum, iov[i].iov_len, &sum) || sum > SSIZE_MAX)
 			return -EINVAL;
+	for (i = 0; i < n; i++)
+		if (dz_is_kernels(iov[i].iov_base))
+			return -EFAULT;
 	return 0;
+}
+
+/* How many of them can be filled: what stands before a wild one is. */
+static int good_part(const struct iovec *iov, int n)
+{
+	int i;
+
+	for (i = 0; i < n && !(iov[i].iov_len > 0 && dz_is_wild(iov[i].iov_base)); i++)
+		;
+	return i;
 }
 
 /* off -1: from the open file's own position, which moves. */
@@ -79,11 +111,15 @@ static ssize_t read_vector(dz_fh fh, const struct iovec *iov, int n, off_t off)
 	if (r < 0)
 		return r;
 	dz_cancel_point();
-	if (off == -1)
-		return dz_engine_readv(dz_engine, fh, iov, n);
-	if (off < 0)
+	if (off < -1)
 		return -EINVAL;
-	return dz_engine_preadv(dz_engine, fh, iov, n, (uint64_t)off);
+	r = good_part(iov, n);
+	if (r < n && r == 0)
+		return read_wild(fh, iov->iov_base, iov->iov_len,
+				 off == -1 ? dz_engine_seek(dz_engine, fh, 0, SEEK_CUR) : off);
+	if (off == -1)
+		return dz_engine_readv(dz_engine, fh, iov, r);
+	return dz_engine_preadv(dz_engine, fh, iov, r, (uint64_t)off);
 }
 
 /*

@@ -5,6 +5,7 @@
 #include "shim/hidden.h"
 #include "shim/hooks.h"
 #include "shim/link.h"
+#include "shim/wild.h"
 
 #include <fcntl.h>
 #include <string.h>
@@ -61,7 +62,7 @@ int dz_attr_fstat(dz_fh fh, struct stat *st)
 static int stat_path(const struct dz_path *p, struct stat *st)
 {
 	struct dz_attr attr;
-	int r = st ? dz_path_stat(p, &attr) : -EFAULT;
+	int r = dz_is_wild(st) ? -EFAULT : dz_path_stat(p, &attr);
 
 	if (r == 0)
 		dz_attr_to_stat(&attr, p->mount, st);
@@ -82,7 +83,7 @@ static int stat_fd(int fd, struct stat *st)
 	int r;
 
 	if (fh)
-		r = st ? dz_attr_fstat(fh, st) : -EFAULT;
+		r = dz_is_wild(st) ? -EFAULT : dz_attr_fstat(fh, st);
 	else if (fd == AT_FDCWD && dz_path_at(AT_FDCWD, ".", &p) == 1)
 		r = stat_path(&p, st);
 	else
@@ -158,7 +159,8 @@ DZ_DOOR(int, fstat, int fd, struct stat *st)
 			return (int)dz_ret(r);
 		return (int)dz_done(DZ_CALL_fstat, stat_path(&p, st), fd, 0, st);
 	}
-	return (int)dz_done(DZ_CALL_fstat, st ? dz_attr_fstat(fh, st) : -EFAULT, fd, 0, st);
+	return (int)dz_done(DZ_CALL_fstat, dz_is_wild(st) ? -EFAULT : dz_attr_fstat(fh, st), fd, 0,
+			    st);
 }
 
 /* --- before glibc 2.33: the first argument is the layout of struct stat --- */
@@ -239,7 +241,7 @@ static void stat_to_statx(const struct stat *st, struct statx *stx)
 static int statx_path(const struct dz_path *p, struct statx *stx)
 {
 	struct stat st;
-	int r = stx ? stat_path(p, &st) : -EFAULT;
+	int r = dz_is_wild(stx) ? -EFAULT : stat_path(p, &st);
 
 	if (r == 0)
 		stat_to_statx(&st, stx);
@@ -252,7 +254,7 @@ static int statx_fd(int fd, struct statx *stx)
 	struct stat st;
 	int r = stat_fd(fd, &st);
 
-	if (r > 0 && !stx)
+	if (r > 0 && dz_is_wild(stx))
 		return -EFAULT;
 	if (r > 0)
 		stat_to_statx(&st, stx);

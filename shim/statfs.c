@@ -4,6 +4,7 @@
 #include "shim/attr.h"
 #include "shim/hooks.h"
 #include "shim/real.h"
+#include "shim/wild.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -52,7 +53,7 @@ static int exists(const struct dz_path *p, const void *buf)
 {
 	struct dz_attr attr;
 
-	return buf ? dz_path_stat(p, &attr) : -EFAULT;
+	return dz_is_wild(buf) ? -EFAULT : dz_path_stat(p, &attr);
 }
 
 DZ_DOOR(int, statfs, const char *path, struct statfs *st)
@@ -78,7 +79,7 @@ DZ_DOOR(int, fstatfs, int fd, struct statfs *st)
 		return (int)dz_ret(dz_sys_2(SYS_fstatfs, fd, st));
 	if (st)
 		fill(st);
-	return (int)dz_done(DZ_CALL_fstatfs, st ? 0 : -EFAULT, fd, st);
+	return (int)dz_done(DZ_CALL_fstatfs, dz_is_wild(st) ? -EFAULT : 0, fd, st);
 }
 
 /* libc makes a struct statvfs of the kernel's statfs; that is left to it. */
@@ -108,7 +109,7 @@ DZ_DOOR(int, fstatvfs, int fd, struct statvfs *vfs)
 		return real(fd, vfs);
 	if (vfs)
 		fill_vfs(vfs);
-	return (int)dz_done(DZ_CALL_fstatvfs, vfs ? 0 : -EFAULT, fd, vfs);
+	return (int)dz_done(DZ_CALL_fstatvfs, dz_is_wild(vfs) ? -EFAULT : 0, fd, vfs);
 }
 
 /* -1 with errno as it was: there is no limit. */

@@ -92,6 +92,40 @@ static void reading(void)
 	SAY(say_sum(buf, 50));
 }
 
+/* Where nothing can be: an error, not a crash; what stands before it in a vector is read. */
+static void reading_to_nowhere(void)
+{
+	int fd = open("text/other.txt", O_RDONLY), dir = open("text", O_RDONLY);
+	char *volatile null = NULL, *volatile low = (char *)100, *volatile high = (char *)-4096;
+	struct iovec iov[2] = { { buf, 5 }, { null, 5 } };
+	struct stat st;
+
+	SAY(read(fd, null, 10));
+	SAY(read(fd, low, 10));
+	SAY(read(fd, high, 10));
+	SAY(read(fd, null, 0));
+	SAY(read(dir, null, 10));
+	SAY(pread(fd, null, 10, 3));
+	SAY(pread(fd, low, 10, 1000));
+	SAY(pread(fd, high, 10, 1000));
+	SAY(pread(fd, null, 10, -3));
+	SAY(lseek(fd, 0, SEEK_CUR));
+	SAY(readv(fd, iov, 2));
+	SAY(say_sum(buf, 5));
+	SAY(readv(fd, iov + 1, 1));
+	SAY(lseek(fd, 0, SEEK_CUR));
+	iov[1].iov_base = high;
+	SAY(preadv(fd, iov, 2, 0));
+	SAY(preadv(fd, (struct iovec *)low, 2, 0));
+	SAY(lseek(fd, 0, SEEK_END));
+	SAY(read(fd, null, 10));
+	SAY(stat("text/other.txt", (struct stat *)low));
+	SAY(fstat(fd, (struct stat *)high));
+	SAY(fstat(fd, &st));
+	SAY(open(low, O_RDONLY));
+	SAY(open(high, O_RDONLY));
+}
+
 static void seeking(void)
 {
 	int fd = open("data/large.bin", O_RDONLY);
@@ -246,6 +280,7 @@ int main(int argc, char **argv)
 		return 2;
 	opening();
 	reading();
+	reading_to_nowhere();
 	seeking();
 	attributes();
 	working_directory(argv[1]);
