@@ -24,6 +24,7 @@
 
 /* Slots of the dead that share barriers. */
 #define RECOVER_LOT 64
+#define QUIET_MS    60000
 
 /* ---- open: claim or join, replay ---- */
 
@@ -382,6 +383,8 @@ static bool recover_quarantine(struct dz_slot *s, uint64_t *ctl)
 {
 	uint64_t old = *ctl;
 
+	if (dz_ctl_state(old) == DZ_SLOT_FILLING)
+		atomic_store_explicit(&s->stamp_ms, dz_now_ms(), memory_order_relaxed);
 	*ctl = dz_ctl(dz_ctl_gen(old), dz_ctl_owner(old), DZ_SLOT_QUARANTINE);
 	return atomic_compare_exchange_strong(&s->ctl, &old, *ctl);
 }
@@ -393,20 +396,33 @@ struct recover_lot {
 	uint32_t n;
 };
 
+/*
+ * Where the file system has no barrier: a device gives an I/O up after 30 s (nvme's
+ * io_timeout), so twice that after its owner was found dead none is under way.
+ */
+static bool recover_is_old(const struct dz_slot *s)
+{
+	return dz_now_ms() - atomic_load_explicit(&s->stamp_ms, memory_order_relaxed) > QUIET_MS;
+}
+
 /* One barrier a file serves all of a lot: their owners were dead before it began. */
 static uint32_t recover_free(struct dz_disk *disk, struct recover_lot *lot)
 {
-	uint32_t proved = 0, tried = 0, freed = 0;
+	uint32_t proved = 0, none = 0, tried = 0, freed = 0;
 
 	for (uint32_t i = 0; i < lot->n; i++) {
 		const struct dz_slot *s = &disk->seg->disk_slots[lot->slot[i]];
 		uint32_t page = atomic_load_explicit(&s->page, memory_order_relaxed);
 		uint32_t file = 1u << dz_disk_file_of(page);
 
-		if (!(tried & file) && dz_disk_barrier(disk, lot->slot[i]) == 0)
-			proved |= file;
+		if (!(tried & file)) {
+			int ret = dz_disk_barrier(disk, lot->slot[i]);
+
+			proved |= ret == 0 ? file : 0;
+			none |= ret == -EOPNOTSUPP ? file : 0;
+		}
 		tried |= file;
-		if (proved & file)
+		if (proved & file || (none & file && recover_is_old(s)))
 			freed +=
 				dz_slot_discard(disk->seg, DZ_TIER_DISK, lot->slot[i], lot->ctl[i]);
 	}

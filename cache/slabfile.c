@@ -303,7 +303,8 @@ static uint32_t slabs_that_fit(const struct dz_disk *disk)
 	struct statfs fs;
 	uint64_t room;
 
-	if (dz_sys_2(SYS_statfs, disk->dir, &fs) < 0)
+	/* some tell no size (ramfs) */
+	if (dz_sys_2(SYS_statfs, disk->dir, &fs) < 0 || fs.f_blocks == 0)
 		return disk->seg->n_disk_slabs;
 	room = (uint64_t)fs.f_bavail * (uint64_t)fs.f_bsize + files_occupy(disk);
 	room -= dz_min_u64(room, fs_reserve(&fs) + DZ_DISK_FILES * DZ_PAGE);

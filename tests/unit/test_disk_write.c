@@ -1,20 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* Blocks written together, and a disk that is slow. */
 #include "cache/disk_priv.h"
-#include "tests/unit/disk_fixture.h"
+#include "tests/unit/disk_batch.h"
 #include "tests/unit/space_check.h"
-
-#include <signal.h>
 
 #define MIB   ((uint32_t)DZ_MIB)
 #define SMALL 110000u
-
-struct batch {
-	struct dz_disk_writer *writer;
-	struct dz_disk_put put[DZ_DISK_BATCH + 1];
-	uint8_t *data[DZ_DISK_BATCH + 1];
-	uint32_t n;
-};
 
 static bool no_uring; /* which ring the test is for */
 
@@ -41,48 +32,11 @@ static int tear_down(void **state)
 	return 0;
 }
 
-static struct batch *batch_new(void)
-{
-	struct batch *b = calloc(1, sizeof(*b));
-
-	assert_non_null(b);
-	assert_int_equal(dz_disk_writer_new(&b->writer, no_uring), 0);
-	return b;
-}
-
-static void batch_add(struct batch *b, uint64_t n, uint32_t len)
-{
-	uint8_t *data = aligned_alloc(DZ_PAGE, dz_round_up(len, DZ_PAGE));
-
-	assert_non_null(data);
-	fill_block(data, n, len);
-	b->data[b->n] = data;
-	b->put[b->n++] = (struct dz_disk_put){ .key = key_of(n),
-					       .data = data,
-					       .dram = DZ_NONE,
-					       .len = len,
-					       .group = 7,
-					       .kind = DZ_KIND_DATA };
-}
-
-static uint32_t batch_write(struct fixture *f, struct batch *b)
-{
-	return dz_disk_write_batch(f->disk, b->writer, b->put, b->n);
-}
-
-static void batch_free(struct batch *b)
-{
-	dz_disk_writer_free(b->writer);
-	for (uint32_t i = 0; i < b->n; i++)
-		free(b->data[i]);
-	free(b);
-}
-
 static void a_batch_is_read_back_and_survives_a_reboot(void **state)
 {
 	static const uint32_t lens[] = { 1, 4095, 4096, 4097, 110250, 500000, 1048575, 1048576 };
 	struct fixture *f = *state;
-	struct batch *b = batch_new();
+	struct batch *b = batch_new(no_uring);
 
 	for (uint64_t i = 0; i < 18; i++)
 		batch_add(b, i, lens[i % 8]);
@@ -117,7 +71,7 @@ static uint64_t write_calls(void)
 static void small_blobs_side_by_side_are_one_write_a_slab(void **state)
 {
 	struct fixture *f = *state;
-	struct batch *b = batch_new();
+	struct batch *b = batch_new(no_uring);
 	uint64_t calls;
 	uint32_t writes;
 
@@ -138,7 +92,7 @@ static void small_blobs_side_by_side_are_one_write_a_slab(void **state)
 static void a_batch_that_is_too_large_is_written_as_far_as_it_goes(void **state)
 {
 	struct fixture *f = *state;
-	struct batch *b = batch_new();
+	struct batch *b = batch_new(no_uring);
 
 	for (uint64_t i = 0; i < 9; i++)
 		batch_add(b, i, MIB);
@@ -153,7 +107,7 @@ static void a_batch_that_is_too_large_is_written_as_far_as_it_goes(void **state)
 static void what_is_there_twice_is_written_once(void **state)
 {
 	struct fixture *f = *state;
-	struct batch *b = batch_new();
+	struct batch *b = batch_new(no_uring);
 
 	assert_int_equal(put(f, 1, SMALL), 0);
 	batch_add(b, 1, SMALL);
@@ -171,7 +125,7 @@ static void what_is_there_twice_is_written_once(void **state)
 static void a_block_that_left_dram_meanwhile_is_not_written(void **state)
 {
 	struct fixture *f = *state;
-	struct batch *b = batch_new();
+	struct batch *b = batch_new(no_uring);
 
 	for (uint64_t i = 0; i < 3; i++)
 		batch_add(b, i, SMALL);
@@ -191,7 +145,7 @@ static void a_block_that_left_dram_meanwhile_is_not_written(void **state)
 static void without_its_journal_nothing_of_a_batch_is_kept(void **state)
 {
 	struct fixture *f = *state;
-	struct batch *b = batch_new();
+	struct batch *b = batch_new(no_uring);
 	char cmd[DZ_PATH_MAX + 64];
 
 	snprintf(cmd, sizeof(cmd), "cd %.4000s && rm -f journal.* && mkdir journal.%u", f->dir,
@@ -208,61 +162,19 @@ static void without_its_journal_nothing_of_a_batch_is_kept(void **state)
 	batch_free(b);
 }
 
-/* Writes until it is killed. */
-static void write_for_ever(struct fixture *f, uint64_t seed)
-{
-	struct batch *b;
-
-	f->disk = NULL;
-	alarm(60);
-	if (dz_seg_open(&f->seg, &f->cfg, &f->log) < 0 || dz_member_join(&f->seg) < 0 ||
-	    dz_disk_open(&f->disk, &f->seg, &f->cfg, &f->log) < 0 || !f->disk)
-		_exit(1);
-	b = batch_new();
-	for (uint64_t n = seed;; n += 20) {
-		for (uint64_t i = 0; i < 20; i++)
-			batch_add(b, (n + i) % 2000, (uint32_t)((n + i) % 2000 % 7 * 50000 + 1));
-		batch_write(f, b);
-		for (; b->n > 0; b->n--)
-			free(b->data[b->n - 1]);
-	}
-}
-
 /* Wherever the kill fell: no wrong byte, then or after a reboot, and no place is lost. */
 static void a_writer_killed_in_a_batch_leaves_no_wrong_block_and_no_slot(void **state)
 {
 	struct fixture *f = *state;
-	uint32_t found = 0;
 
 	for (uint64_t round = 0; round < 12; round++) {
-		const struct timespec at = { .tv_nsec = (long)(20 + round * 7) * 1000000 };
-		pid_t pid = fork();
-		int status;
-
-		assert_true(pid >= 0);
-		if (pid == 0)
-			write_for_ever(f, round * 333);
-		nanosleep(&at, NULL);
-		kill(pid, SIGKILL);
-		assert_int_equal(waitpid(pid, &status, 0), pid);
-		assert_true(WIFSIGNALED(status));
+		kill_a_writer(f, round * 333, 20 + round * 7, no_uring);
 		dz_member_sweep(&f->seg, true);
 		dz_disk_recover(f->disk, DZ_NONE);
 		dz_slabs_scrub(&f->seg, DZ_TIER_DISK, 0, f->seg.n_disk_slabs);
 		assert_null(space_complaint(&f->seg, DZ_TIER_DISK));
 	}
-	for (int boots = 0; boots < 2; boots++) {
-		for (uint64_t i = 0; i < 2000; i++) {
-			uint32_t len = (uint32_t)(i % 7 * 50000 + 1);
-			int ret = get(f, i, len);
-
-			assert_true(ret == 0 || ret == -ENOENT);
-			assert_true(ret < 0 || block_is(f->buf, i, len));
-			found += ret == 0;
-		}
-		reopen(f);
-	}
-	assert_true(found > 20);
+	assert_true(assert_no_wrong_block(f) > 20);
 }
 
 /* ---- slow ---- */
