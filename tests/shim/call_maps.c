@@ -86,6 +86,41 @@ static void parts(int fd, size_t len)
 	SAY(munmap(m, 4096));
 }
 
+/* Growing where it is, or somewhere else; past the end; with a page of its own. */
+static void grows(int fd, size_t len)
+{
+	size_t end = (len + 4095) & ~4095UL;
+	char *m = SAY_PTR(mmap(NULL, 65536, PROT_READ, MAP_SHARED, fd, 1 << 20)), *to;
+
+	m = SAY_PTR(mremap(m, 65536, 1 << 20, MREMAP_MAYMOVE));
+	SAY(say_sum(m, 1 << 20));
+	m = SAY_PTR(mremap(m, 1 << 20, end - (1 << 20) + 8192, MREMAP_MAYMOVE));
+	SAY(say_sum(m, (long long)(len - (1 << 20))));
+	SAY(touch(m + end - (1 << 20)));
+	SAY(mprotect(m, 4096, PROT_READ | PROT_WRITE));
+	SAY(munmap(m + 1, 4096));
+	SAY(mprotect(m, 4096, PROT_READ | PROT_WRITE));
+	SAY(munmap(m, end - (1 << 20) + 8192));
+	SAY(touch(m));
+
+	m = SAY_PTR(mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 4096));
+	to = mmap(m + 8192, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+	m[100] ^= 0x33;
+	SAY_PTR(mremap(m, 8192, 65536, 0)); /* no room there */
+	SAY(say_sum(m, 8192));
+	m = SAY_PTR(mremap(m, 8192, 65536, MREMAP_MAYMOVE));
+	SAY(say_sum(m, 65536));
+	SAY(touch(to - 8192));
+	to = SAY_PTR(mmap(NULL, 65536, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+	SAY(mremap(m, 65536, 32768, MREMAP_MAYMOVE | MREMAP_FIXED, to) == to);
+	SAY(say_sum(to, 32768));
+	SAY(touch(to + 32768) == -SIGSEGV || touch(to + 32768) < 0);
+	SAY_PTR(mremap(to + 4096, 65536, 131072, MREMAP_MAYMOVE));
+	SAY_PTR(mremap(to, 4096, 0, MREMAP_MAYMOVE));
+	SAY_PTR(mremap(to, 4096, 8192, 0x100));
+	SAY(munmap(to, 65536));
+}
+
 static void closed(int fd)
 {
 	char *m = mmap(NULL, 100000, PROT_READ, MAP_SHARED, fd, 0);
@@ -129,6 +164,7 @@ int main(int argc, char **argv)
 	private_copy(fd, len);
 	parts(fd, len);
 	errors(fd);
+	grows(fd, len);
 	closed(fd);
 	return 0;
 }

@@ -6,7 +6,11 @@
 #include "cache/slabs.h"
 #include "tests/unit/seg_fixture.h"
 
+#include <signal.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #define PAGES 3u
 
@@ -108,6 +112,74 @@ static void a_slab_that_was_mapped_once_does_not_count_for_good(void **state)
 	assert_int_equal(dz_pins_count(&f->e.seg), 0);
 }
 
+/* By the system call itself, so no handler of ours runs; it lives until it is killed. */
+static pid_t child_past_us(void)
+{
+	pid_t pid = (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
+
+	while (pid == 0)
+		pause();
+	return pid;
+}
+
+static void what_a_child_maps_that_we_were_not_told_of_stays_pinned(void **state)
+{
+	struct map_fixture *f = *state;
+	uint8_t *at = map_file(f);
+	pid_t pid = child_past_us();
+
+	munmap(at, PAGES * DZ_PAGE);
+	assert_true(dz_slab_is_mapped(&f->e.seg, f->slab));
+	assert_int_equal(dz_pins_collect(&f->e.seg), 1);
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+	assert_false(dz_slab_is_mapped(&f->e.seg, f->slab));
+}
+
+static bool is_ours(struct map_fixture *f, const uint8_t *at, uint32_t first, uint32_t pages)
+{
+	uintptr_t from = (uintptr_t)at + (uintptr_t)first * DZ_PAGE;
+
+	return dz_engine_may_map(&f->e, from, from + pages * DZ_PAGE) &&
+	       dz_engine_map_is(&f->e, from, from + pages * DZ_PAGE) != 0;
+}
+
+static void what_the_kernel_did_not_unmap_is_still_ours(void **state)
+{
+	struct map_fixture *f = *state;
+	uint8_t *at = map_file(f);
+	uintptr_t page = (uintptr_t)at + DZ_PAGE;
+	uint32_t taken = dz_engine_unmap_begin(&f->e, page, page + DZ_PAGE);
+
+	assert_int_not_equal(taken, 0);
+	assert_false(is_ours(f, at, 0, PAGES));
+	dz_engine_unmap_end(&f->e, taken, page, page + DZ_PAGE, false);
+	assert_true(is_ours(f, at, 1, 1));
+	taken = dz_engine_unmap_begin(&f->e, page, page + DZ_PAGE);
+	dz_engine_unmap_end(&f->e, taken, page, page + DZ_PAGE, true);
+	assert_true(is_ours(f, at, 0, 1));
+	assert_false(is_ours(f, at, 1, 1));
+	assert_true(is_ours(f, at, 2, 1));
+	munmap(at, PAGES * DZ_PAGE);
+}
+
+static void a_mapping_over_another_is_pinned_when_the_other_has_gone(void **state)
+{
+	struct map_fixture *f = *state;
+	uint8_t *at = map_file(f);
+	void *over;
+
+	assert_int_equal(dz_engine_map(&f->e, f->fh, at + DZ_PAGE, DZ_PAGE, PROT_READ,
+				       MAP_PRIVATE | MAP_FIXED, 0, &over),
+			 0);
+	assert_ptr_equal(over, at + DZ_PAGE);
+	munmap(at, DZ_PAGE);
+	munmap(at + 2 * DZ_PAGE, DZ_PAGE);
+	assert_true(dz_slab_is_mapped(&f->e.seg, f->slab));
+	munmap(over, DZ_PAGE);
+	assert_false(dz_slab_is_mapped(&f->e.seg, f->slab));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -116,6 +188,13 @@ int main(void)
 			tear_down),
 		cmocka_unit_test_setup_teardown(a_slab_that_was_mapped_once_does_not_count_for_good,
 						set_up, tear_down),
+		cmocka_unit_test_setup_teardown(
+			what_a_child_maps_that_we_were_not_told_of_stays_pinned, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(what_the_kernel_did_not_unmap_is_still_ours, set_up,
+						tear_down),
+		cmocka_unit_test_setup_teardown(
+			a_mapping_over_another_is_pinned_when_the_other_has_gone, set_up,
+			tear_down),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
