@@ -293,10 +293,7 @@ static int seg_map(struct dz_seg *seg, int meta_fd, const struct dz_seg_header *
 
 	if (ret < 0)
 		return ret;
-	ret = dz_sys_reserve(&dram, h->dram_bytes, 0);
-	ret = ret < 0 ? ret
-		      : dz_sys_mmap(&dram, dram, h->dram_bytes, prot, MAP_SHARED | MAP_FIXED,
-				    seg->dram_fd, 0);
+	ret = dz_sys_map_huge(&dram, h->dram_bytes, prot, seg->dram_fd);
 	if (ret < 0) {
 		dz_sys_munmap(meta, h->meta_bytes);
 		return ret;

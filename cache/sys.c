@@ -114,6 +114,18 @@ int dz_sys_reserve(void **out, size_t len, uint64_t residue)
 	return 0;
 }
 
+int dz_sys_map_huge(void **out, size_t len, int prot, int fd)
+{
+	int ret = dz_sys_reserve(out, len, 0);
+
+	if (ret < 0)
+		return ret;
+	ret = dz_sys_mmap(out, *out, len, prot, MAP_SHARED | MAP_FIXED, fd, 0);
+	if (ret < 0)
+		dz_sys_munmap(*out, len);
+	return ret;
+}
+
 int dz_sys_getpid(void)
 {
 	return (int)dz_sys_0(SYS_getpid);

@@ -109,6 +109,8 @@ int dz_sys_munmap(void *addr, size_t len);
 /* Address space (PROT_NONE) that begins `residue` bytes behind a multiple of a huge page. */
 #define DZ_HUGE_PAGE (2ull << 20)
 int dz_sys_reserve(void **out, size_t len, uint64_t residue);
+/* A file, shared, from its beginning: huge pages of it can be mapped as such. */
+int dz_sys_map_huge(void **out, size_t len, int prot, int fd);
 int dz_sys_getpid(void);
 int dz_sys_gettid(void);
 int dz_sys_kill(int pid, int sig);
