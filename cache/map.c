@@ -13,8 +13,8 @@
  * is not brought: its pages come when they are touched (lazy.c).  Where the system
  * does not let us, the first is brought all the same, and the second, as where DRAM
  * cannot be mapped at all (no execution from it, a private segment), becomes a
- * mapping of a file of its own (realfd.c).  When a block cannot be had: -errno and
- * no mapping.
+ * mapping of a file of its own (realfd.c), a small part of a file a copy in memory.
+ * When a block cannot be had: -errno and no mapping.
  */
 #include "cache/index.h"
 #include "cache/lazy.h"
@@ -28,7 +28,8 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 
-#define SAMPLES 64u
+#define SAMPLES	   64u
+#define PART_BYTES (256 * DZ_MIB)
 
 #ifndef MADV_POPULATE_READ
 #define MADV_POPULATE_READ 22 /* Linux 5.14 */
@@ -367,6 +368,29 @@ static int map_lazy(struct stitch *s, struct dz_map *m, void **out)
 
 /* ---- the three ways ---- */
 
+/* Its part of the file, in memory of its own. */
+static int map_part(struct stitch *s, void **out)
+{
+	uint64_t want = dz_min_u64(s->len, s->f->size - s->off), done = 0;
+	ssize_t got = 1;
+	int ret = dz_sys_mmap(out, s->addr, s->len, PROT_READ | PROT_WRITE,
+			      MAP_PRIVATE | MAP_ANONYMOUS | (s->flags & PLACE_FLAGS), -1, 0);
+
+	if (ret < 0)
+		return ret;
+	s->is_placed = true;
+	while (done < want && got > 0) {
+		got = dz_read_at(s->e, s->f, (uint8_t *)*out + done, want - done, s->off + done);
+		done += got > 0 ? (uint64_t)got : 0;
+	}
+	ret = done == want ? (int)dz_sys_3(SYS_mprotect, *out, s->len, s->prot)
+	      : got < 0	   ? (int)got
+			   : -EIO;
+	if (ret < 0)
+		dz_sys_munmap(*out, s->len);
+	return ret;
+}
+
 static int map_copy(struct stitch *s, void **out)
 {
 	int ret = s->fd = dz_real_fd(s->e, s->f);
@@ -395,8 +419,11 @@ static int map_any(struct stitch *s, struct dz_map *m, void **out)
 	if (map_cannot_stitch(ret))
 		ret = map_lazy(s, m, out);
 	if (ret == -EAGAIN) {
+		bool is_part =
+			s->len && !s->tail && s->len <= PART_BYTES && s->len < s->f->size / 2;
+
 		m->kind = DZ_MAP_COPY;
-		ret = map_copy(s, out);
+		ret = is_part ? map_part(s, out) : map_copy(s, out);
 	}
 	return ret;
 }

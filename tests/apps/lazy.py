@@ -28,8 +28,8 @@ class Node:
         self.shm = top + "/shm"
         self.env = dict(os.environ, AZURE_STORAGE_ACCOUNT=libblob.ACCOUNT, AZURE_STORAGE_KEY=libblob.KEY,
                         DELTAZERO_SHM_DIR=self.shm, DELTAZERO_CACHE_DIR=top + "/cache",
-                        DELTAZERO_DRAM_SIZE="256M", DELTAZERO_DISK_SIZE="0", DELTAZERO_LOG="error:" + top + "/log",
-                        DELTAZERO_MOUNT=f"{MOUNT}={served.url}/data", **env)
+                        DELTAZERO_DISK_SIZE="0", DELTAZERO_LOG="error:" + top + "/log",
+                        DELTAZERO_MOUNT=f"{MOUNT}={served.url}/data", **{"DELTAZERO_DRAM_SIZE": "256M", **env})
         self.top = top
 
     def start(self, name, *steps):
@@ -230,6 +230,26 @@ def a_page_that_cannot_be_had_is_never_zeros(node):
         job.stdin.write("\n")
         job.stdin.flush()
         assert job.wait(60) == 0
+
+
+@with_node()
+def a_purge_takes_nothing_from_a_mapping(node):
+    with node.start("small", "map", f"read:0:{MIB}", "sync:1", f"read:{50 * MIB}:{MIB}", "sync:2",
+                    f"fork:{60 * MIB}:{MIB}") as job:
+        for i in (1, 2):
+            assert job.stdout.readline() == f"at {i}\n"
+            node.purge()
+            job.stdin.write("\n")
+            job.stdin.flush()
+        assert job.wait(60) == 0
+
+
+@with_node(needs=False, DELTAZERO_DRAM_SIZE="64M")
+def a_part_of_a_blob_is_copied_where_it_is_denied_and_does_not_fit(node):
+    node.read("small", "deny", f"map:{30 * MIB}:{40 * MIB}", f"read:0:{40 * MIB}", f"fork:0:{MIB}",
+              "prot:3", f"map:{4096}:{49 * MIB}", f"read:{MIB}:{MIB}")
+    # The two parts, and what is fetched ahead: not the whole blob twice.
+    assert node.sent() <= 130 * MIB, node.sent()
 
 
 @with_node(needs=False)
