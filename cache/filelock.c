@@ -50,7 +50,8 @@ static int table_fd(const struct dz_seg *seg)
 	struct stat st;
 	int ret, fd;
 
-	snprintf(name, sizeof(name), "locks.%llx", (unsigned long long)seg->hdr->id);
+	/* Goes with the markers, when the segment is purged. */
+	snprintf(name, sizeof(name), "files.%llx.locks", (unsigned long long)seg->hdr->id);
 	fd = dz_sys_openat(seg->dir_fd, name, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return fd;

@@ -782,7 +782,6 @@ static int seg_purge_at(const char *base)
 		dz_sys_unlinkat(fd, names[i], 0);
 	seg_end_agents(fd);
 	seg_remove_all(fd, "files."); /* the markers of its open files */
-	seg_remove_all(fd, "locks.");
 	if (lock >= 0)
 		dz_sys_close(lock);
 	dz_sys_close(fd);

@@ -188,6 +188,39 @@ def a_library_on_the_mount_is_loaded(trees):
          "42\n")
 
 
+def make_library(folder, name, source, *options):
+    subprocess.run(["gcc", "-shared", "-fPIC", "-o", name, "-xc", "-", "-xnone", *options], input=source.encode(),
+                   cwd=folder, check=True)
+
+
+@test
+def each_library_on_the_mount_is_itself_with_what_it_needs(trees):
+    """Descriptors' numbers come again; what a library needs, its RUNPATH or the environment finds."""
+    if not shutil.which("gcc"):
+        raise Skip("no gcc")
+    folder = os.path.join(trees.root, "data", "libs")
+    os.makedirs(os.path.join(folder, "deep", "more"))
+    make_library(folder, "libone.so", "int one(void) { return 1; }", "-Wl,-soname,libone.so")
+    make_library(folder, "deep/more/libtwo.so.1", "int two(void) { return 2; }", "-Wl,-soname,libtwo.so.1")
+    make_library(folder, "deep/libthree.so", "int one(void), two(void); int three(void) { return one() + two(); }",
+                 "libone.so", "deep/more/libtwo.so.1", "-Wl,-soname,libthree.so",
+                 "-Wl,--enable-new-dtags,-rpath,$ORIGIN/more:${ORIGIN}/..")
+    make_library(folder, "libfour.so", "int three(void); int four(void) { return three() + 1; }", "-Wl,--no-as-needed",
+                 "deep/libthree.so", "-Wl,--disable-new-dtags,-rpath,/none:$ORIGIN/deep", "-Wl,--allow-shlib-undefined")
+    subprocess.run([os.environ["DZ_BUILD"] + "/dz", "purge"], env=trees.env, check=True, stdout=subprocess.DEVNULL)
+    says(trees, """python3 -c 'if True:
+        from ctypes import CDLL
+        one, four, two = (CDLL("{}/libs/" + n) for n in ("libone.so", "libfour.so", "deep/more/libtwo.so.1"))
+        again = CDLL("{}/libs/libone.so")
+        print(one.one(), two.two(), four.four(), CDLL("libthree.so").three(), again.one())
+        print(one._handle == again._handle, one._handle == two._handle)
+    '""", "1 2 4 3 1\nTrue False\n")
+    says(trees, "LD_LIBRARY_PATH=/none:{}/libs:{}/libs/deep python3 -c 'import ctypes; "
+         "print(ctypes.CDLL(\"libfour.so\").four())'", "4\n")
+    says(trees, "python3 -c 'import ctypes; ctypes.CDLL(\"libfour.so\")' 2>&1 | tail -n 1",
+         "OSError: libfour.so: cannot open shared object file: No such file or directory\n")
+
+
 @test
 def a_static_program_gets_the_right_bytes_or_an_error(trees):
     """The library cannot enter it; the kernel will not read a marker."""
