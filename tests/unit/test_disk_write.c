@@ -3,6 +3,8 @@
 #include "cache/disk_priv.h"
 #include "tests/unit/disk_batch.h"
 #include "tests/unit/space_check.h"
+#include "tools/dz.h"
+#include "tools/totals.h"
 
 #define MIB   ((uint32_t)DZ_MIB)
 #define SMALL 110000u
@@ -212,6 +214,44 @@ static void a_disk_slower_than_blob_is_off_for_a_minute_then_for_two(void **stat
 	}
 }
 
+/* Of dz.c, which a test does not link; nothing here fails by it. */
+int dz_fail(const char *command, const char *fmt, ...)
+{
+	(void)command;
+	(void)fmt;
+	return 125;
+}
+
+static bool stat_says(struct fixture *f, const char *what)
+{
+	struct dz_totals t;
+	char *text = NULL;
+	size_t len;
+	FILE *to = open_memstream(&text, &len);
+	bool found;
+
+	assert_int_equal(dz_totals_read(&t, &f->cfg), 0);
+	dz_totals_print(to, &t);
+	dz_totals_json(to, &t, "");
+	fclose(to);
+	found = strstr(text, what);
+	free(text);
+	return found;
+}
+
+static void stat_tells_off_for_now_from_off(void **state)
+{
+	struct fixture *f = *state;
+
+	assert_true(stat_says(f, "\"off\": false"));
+	f->seg.hdr->disk_off = dz_now_ms() + 50000;
+	assert_true(stat_says(f, "off for now: it is slow"));
+	assert_true(stat_says(f, "\"off\": true"));
+	f->seg.hdr->disk_off = 1;
+	assert_true(stat_says(f, ", switched off"));
+	assert_false(stat_says(f, "off for now"));
+}
+
 static void a_stall_now_and_then_is_borne(void **state)
 {
 	struct fixture *f = *state;
@@ -232,6 +272,7 @@ static void a_stall_now_and_then_is_borne(void **state)
 static void reads_and_writes_are_timed(void **state)
 {
 	struct fixture *f = *state;
+	struct batch *b;
 	struct dz_io io;
 	uint32_t slot, skip;
 	uint64_t ctl;
@@ -250,6 +291,11 @@ static void reads_and_writes_are_timed(void **state)
 	assert_int_equal(f->seg.hdr->disk_slow, 3);
 	assert_block(f, 2, MIB);
 	assert_int_equal(f->seg.hdr->disk_slow, 2);
+	b = batch_new(no_uring);
+	batch_add(b, 3, SMALL);
+	assert_int_equal(batch_write(f, b), 1);
+	assert_int_equal(f->seg.hdr->disk_slow, 1);
+	batch_free(b);
 }
 
 #define BOTH(test)                                                                                 \
@@ -270,6 +316,7 @@ int main(void)
 		BOTH(without_its_journal_nothing_of_a_batch_is_kept),
 		BOTH(a_writer_killed_in_a_batch_leaves_no_wrong_block_and_no_slot),
 		ONE(a_disk_slower_than_blob_is_off_for_a_minute_then_for_two),
+		ONE(stat_tells_off_for_now_from_off),
 		ONE(a_stall_now_and_then_is_borne),
 		ONE(reads_and_writes_are_timed),
 	};
