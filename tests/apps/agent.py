@@ -173,6 +173,17 @@ def it_ends_and_frees_the_memory_when_nobody_is_there(node):
     node.read("01")
 
 
+@with_node(DELTAZERO_KEEP_SECONDS="0")
+def a_read_at_the_moment_when_it_ends_is_served(node):
+    """It ends at each look that finds nobody; programs come and go beside that."""
+    one = "import sys\nassert open(sys.argv[1], 'rb').read() == bytes([int(sys.argv[2])]) * 100000\n"
+    for i in range(0, 40, 2):
+        jobs = [node.start(sys.executable, "-c", one, f"{MOUNT}/{n:02}", str(n)) for n in (i, i + 1)]
+        assert [j.wait(60) for j in jobs] == [0, 0]
+        # so that it finds nobody at another moment of the next ones each time
+        time.sleep(i / 40)
+
+
 @with_node()
 def a_purge_ends_it(node):
     node.read("00")
