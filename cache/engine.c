@@ -60,69 +60,6 @@ static void engine_lib_dir(struct dz_engine *e, const char *lib_path)
 	e->lib_dir[n ? n : 1] = '\0';
 }
 
-static bool engine_rec_is(const struct dz_mount_rec *r, const struct dz_mount *m)
-{
-	return atomic_load_explicit(&r->id, memory_order_acquire) == m->id;
-}
-
-/* The record of a mount in shared memory, made when it is not there; DZ_NONE. */
-static uint32_t engine_mount_rec(struct dz_seg *seg, const struct dz_mount *m)
-{
-	for (uint32_t i = 0; i < seg->n_mounts; i++) {
-		uint32_t n = (uint32_t)((m->id + i) % seg->n_mounts);
-		struct dz_mount_rec *r = &seg->mounts[n];
-		uint64_t free_id = 0;
-
-		if (!engine_rec_is(r, m) &&
-		    !atomic_compare_exchange_strong(&r->id, &free_id, m->id) && free_id != m->id)
-			continue;
-		/* Two that fill it in at once write the same bytes. */
-		if (!atomic_load_explicit(&r->ready, memory_order_acquire)) {
-			memcpy(r->endpoint, m->endpoint, sizeof(r->endpoint));
-			memcpy(r->account, m->account, sizeof(r->account));
-			memcpy(r->container, m->container, sizeof(r->container));
-			memcpy(r->prefix, m->prefix, sizeof(r->prefix));
-			r->path_style = m->path_style;
-			r->data_id = m->data_id;
-			r->identity = m->identity;
-			atomic_store_explicit(&r->ready, 1, memory_order_release);
-		}
-		return n;
-	}
-	return DZ_NONE;
-}
-
-static uint32_t engine_agent_rec(struct dz_seg *seg, uint64_t identity)
-{
-	if (!identity)
-		identity = 1;
-	for (uint32_t n = 0; n < seg->n_agents; n++) {
-		uint64_t old = 0;
-
-		if (atomic_load_explicit(&seg->agents[n].identity, memory_order_acquire) ==
-			    identity ||
-		    atomic_compare_exchange_strong(&seg->agents[n].identity, &old, identity) ||
-		    old == identity)
-			return n;
-	}
-	return DZ_NONE;
-}
-
-int dz_engine_bind_mounts(struct dz_engine *e)
-{
-	for (uint32_t i = 0; i < e->cfg.n_mounts; i++) {
-		struct dz_mount *m = &e->cfg.mounts[i];
-
-		if (!m->identity)
-			m->identity = 1; /* anonymous */
-		e->rec[i] = engine_mount_rec(&e->seg, m);
-		e->agent[i] = engine_agent_rec(&e->seg, m->identity);
-		if (e->rec[i] == DZ_NONE || e->agent[i] == DZ_NONE)
-			return -EUSERS;
-	}
-	return 0;
-}
-
 /* Shared memory, or a private segment when there is none to be had. */
 static int engine_attach(struct dz_engine *e)
 {
@@ -238,6 +175,7 @@ void dz_engine_fork_child(struct dz_engine *e, uint32_t cookie)
 	/* Without a record of its own it still reads; it just counts in nobody's name. */
 	if (dz_member_adopt(&e->seg, cookie) < 0)
 		e->seg.member = DZ_NONE;
+	dz_engine_hold_mounts(e);
 	dz_lazy_fork_child(e);
 	dz_trace_fork_child(e, trace);
 }

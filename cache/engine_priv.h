@@ -189,6 +189,8 @@ void dz_engine_bounce_unlock(struct dz_engine *e, struct dz_bounce *b);
 void dz_engine_forget_bounces(struct dz_engine *e);
 /* The records of the mounts, and of the agents for them, in its segment. */
 int dz_engine_bind_mounts(struct dz_engine *e);
+/* After a fork whose child could not take over its record: it uses those of its parent. */
+void dz_engine_hold_mounts(struct dz_engine *e);
 /* A real descriptor of the file's bytes, or a mapping of such a one. */
 int dz_real_fd(struct dz_engine *e, struct dz_ofile *f);
 

@@ -46,14 +46,19 @@ static int fetch_fill_mount(struct fetch_job *job)
 	    rec->identity != job->f->opt.identity)
 		return -EAGAIN;
 	memset(m, 0, sizeof(*m));
+	m->id = atomic_load_explicit(&rec->id, memory_order_acquire);
 	snprintf(m->endpoint, sizeof(m->endpoint), "%.511s", rec->endpoint);
 	snprintf(m->account, sizeof(m->account), "%.63s", rec->account);
 	snprintf(m->container, sizeof(m->container), "%.63s", rec->container);
 	snprintf(m->prefix, sizeof(m->prefix), "%.1023s", rec->prefix);
 	m->path_style = rec->path_style;
 	m->identity = rec->identity;
-	m->id = atomic_load_explicit(&rec->id, memory_order_relaxed);
 	m->data_id = rec->data_id;
+	/* Given to another mount meanwhile?  The copy above stays above; pairs with records.c. */
+	atomic_thread_fence(memory_order_acquire);
+	if (!m->id || !atomic_load_explicit(&rec->ready, memory_order_relaxed) ||
+	    atomic_load_explicit(&rec->id, memory_order_relaxed) != m->id)
+		return -EAGAIN;
 	own = fetch_own_mount(job->f, rec->identity);
 	if (own)
 		memcpy(m->sas, own->sas, sizeof(m->sas));

@@ -148,8 +148,11 @@ static int inline_turn_locked(struct dz_engine *e, const struct dz_lease_ref *re
 	int ret;
 
 	/* Whose would its leases and slots be, when the table was full at our fork? */
-	if (e->seg.member >= e->seg.n_members && dz_member_join(&e->seg) < 0)
-		return -EAGAIN;
+	if (e->seg.member >= e->seg.n_members) {
+		if (dz_member_join(&e->seg) < 0)
+			return -EAGAIN;
+		dz_engine_hold_mounts(e);
+	}
 	ret = dz_agent_is_own(e, agent) ? inline_fetcher(e, agent, &f) : inline_refuse(e);
 	return ret < 0 ? ret : e->inl->ops.pump(f, 50, -1, ref->idx);
 }

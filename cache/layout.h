@@ -132,13 +132,14 @@ struct dz_member {
 	_Atomic uint32_t is_agent;
 	_Atomic uint32_t parent;
 	_Atomic uint32_t filling; /* slots it owns in state filling; a hint for recovery */
-	uint8_t pad[256 - 140];
+	_Atomic uint64_t mounts;  /* bit n: it uses mount record n */
+	uint8_t pad[256 - 152];
 };
 _Static_assert(sizeof(struct dz_member) == 256, "a member is four cache lines");
 
 /* A place that members fetch from, without secrets. */
 struct dz_mount_rec {
-	_Atomic uint64_t id; /* 0: free */
+	_Atomic uint64_t id; /* 0: free; see records.c */
 	_Atomic uint32_t ready;
 	uint32_t path_style;
 	uint64_t data_id;

@@ -131,6 +131,8 @@ static void member_fill_in(struct dz_member *m, uint32_t parent)
 	atomic_store_explicit(&m->is_agent, 0, memory_order_relaxed);
 	atomic_store_explicit(&m->parent, parent, memory_order_relaxed);
 	atomic_store_explicit(&m->filling, 0, memory_order_relaxed);
+	if (!parent)
+		atomic_store_explicit(&m->mounts, 0, memory_order_relaxed);
 	for (int i = 0; i < DZ_HAZARDS; i++)
 		atomic_store_explicit(&m->hazard[i], 0, memory_order_relaxed);
 	dz_sys_2(SYS_prctl, PR_GET_NAME, m->comm);
@@ -261,6 +263,7 @@ void dz_member_leave(struct dz_seg *seg)
 	member_fold_stats(seg, seg->member);
 	for (int i = 0; i < DZ_HAZARDS; i++)
 		atomic_store_explicit(&m->hazard[i], 0, memory_order_relaxed);
+	atomic_store_explicit(&m->mounts, 0, memory_order_release);
 	atomic_store_explicit(&m->state, DZ_MEMBER_FREE, memory_order_release);
 	member_unlock(seg, seg->member);
 	seg->member = DZ_NONE;
@@ -280,6 +283,7 @@ uint32_t dz_member_prepare_child(struct dz_seg *seg)
 	member_lock_second(seg, n);
 	atomic_store_explicit(&seg->members[n].pid, 0, memory_order_relaxed);
 	atomic_store_explicit(&seg->members[n].parent, seg->member, memory_order_relaxed);
+	atomic_store(&seg->members[n].mounts, atomic_load(&seg->members[seg->member].mounts));
 	dz_files_inherit(seg, seg->member, n);
 	return n;
 }
@@ -314,6 +318,7 @@ void dz_member_cancel_child(struct dz_seg *seg, uint32_t member)
 	if (member >= seg->n_members)
 		return;
 	dz_files_drop_all(seg, member);
+	atomic_store_explicit(&seg->members[member].mounts, 0, memory_order_release);
 	member_set_lock(seg, member, F_OFD_SETLK, F_UNLCK);
 	atomic_store_explicit(&seg->members[member].state, DZ_MEMBER_FREE, memory_order_release);
 }
@@ -460,6 +465,7 @@ static void member_recover(struct dz_seg *seg, uint32_t n, uint32_t state)
 	dz_files_drop_all(seg, n);
 	member_fold_stats(seg, n);
 	atomic_store_explicit(&m->filling, 0, memory_order_relaxed);
+	atomic_store_explicit(&m->mounts, 0, memory_order_release);
 	atomic_store_explicit(&m->is_agent, 0, memory_order_relaxed);
 	atomic_store_explicit(&m->state, DZ_MEMBER_FREE, memory_order_release);
 	member_unlock(seg, n);
