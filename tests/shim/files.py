@@ -47,6 +47,29 @@ for number, call in enumerate(calls):
         print(number, errno.errorcode[e.errno])
 """
 
+# vfork in four threads: a child's changes of its descriptors are none of its parent's.
+SUBPROCESSES = r"""
+import subprocess, sys, threading
+name, bad = sys.argv[1] + "/text/lines.txt", []
+def work(k):
+    for i in range(50):
+        with open(name, "rb") as f:
+            f.seek(100 * k + i)
+            said = subprocess.run(["head", "-c", "40"], stdin=f.fileno(), stdout=subprocess.PIPE, close_fds=i % 2 == 0,
+                                  cwd=sys.argv[1] if i % 3 else None)
+            f.seek(100 * k + i)
+            if said.returncode or said.stdout != f.read(40):
+                bad.append((k, i, said))
+        try:
+            subprocess.run(["no-such-program"])
+            bad.append("ran")
+        except FileNotFoundError:
+            pass
+threads = [threading.Thread(target=work, args=(k,)) for k in range(4)]
+[t.start() for t in threads], [t.join() for t in threads]
+print(bad, len(open(name).read()))
+"""
+
 
 @test
 def every_call_on_files_gives_the_same(trees):
@@ -61,6 +84,11 @@ def one_open_file_in_several_processes(trees):
 @test
 def every_way_to_start_a_program(trees):
     trees.same([libshim.program("call_programs"), "{}"])
+
+
+@test
+def four_threads_of_python_start_200_programs(trees):
+    trees.same([sys.executable, "-c", SUBPROCESSES, "{}"])
 
 
 @test
