@@ -187,13 +187,20 @@ static int lock_open(struct dz_disk *disk)
 {
 	uint64_t id, bound = 0;
 	struct stat st;
-	int ret = dir_make(disk->dir);
+	int ret = dir_check(disk->dir);
 
-	if (ret == 0)
-		ret = dir_check(disk->dir);
+	if (ret == -ENOENT) {
+		ret = dir_make(disk->dir);
+		if (ret == 0)
+			ret = dir_check(disk->dir);
+	}
 	if (ret < 0)
 		return ret;
-	disk->lock_fd = dz_fd_raise(file_open(disk, "disk.lock", DZ_NONE, O_RDWR | O_CREAT));
+	/* To make what is there already waits for a file system that hangs or is frozen. */
+	disk->lock_fd = file_open(disk, "disk.lock", DZ_NONE, O_RDWR);
+	if (disk->lock_fd == -ENOENT)
+		disk->lock_fd = file_open(disk, "disk.lock", DZ_NONE, O_RDWR | O_CREAT);
+	disk->lock_fd = dz_fd_raise(disk->lock_fd);
 	if (disk->lock_fd < 0)
 		return disk->lock_fd;
 	ret = dz_sys_fstat(disk->lock_fd, &st);
