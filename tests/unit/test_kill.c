@@ -223,6 +223,26 @@ static int bring(struct fixture *f, uint64_t n)
 	return ret;
 }
 
+/* Block n between two neighbours that nobody will look for. */
+static int write_batch(struct fixture *f, uint64_t n)
+{
+	struct dz_disk_put put[3];
+	struct dz_disk_writer *w;
+
+	if (dz_disk_writer_new(&w, true) < 0)
+		return 1;
+	for (uint64_t i = 0; i < 3; i++)
+		put[i] = (struct dz_disk_put){ .key = key_of(i == 1 ? n : n + (i + 1) * 1000000),
+					       .data = f->buf,
+					       .dram = DZ_NONE,
+					       .len = SMALL,
+					       .group = 7,
+					       .kind = DZ_KIND_DATA };
+	dz_disk_write_batch(f->disk, w, put, 3);
+	dz_disk_writer_free(w);
+	return put[1].ret;
+}
+
 static int open_and_close(struct fixture *f, uint64_t n)
 {
 	uint32_t file = dz_file_alloc(&f->seg);
@@ -277,6 +297,7 @@ static const struct operation operations[] = {
 	{ "take_over", 1, 1, take_over, leave_a_lease },
 	{ "recover", 37, 1, recover, leave_a_lease },
 	{ "write_disk", 1, 1, write_disk, NULL },
+	{ "write_batch", 7, 1, write_batch, NULL },
 	{ "bring", 1, 61, bring, put_file_on_disk },
 	{ "open_and_close", 1, 1, open_and_close, NULL },
 	{ "publish_names", 9973, 1, publish_names, NULL },
@@ -586,6 +607,7 @@ OPERATION(evict, an_eviction_can_be_killed_anywhere)
 OPERATION(take_over, a_takeover_can_be_killed_anywhere)
 OPERATION(recover, a_recovery_can_be_killed_anywhere)
 OPERATION(write_disk, a_write_to_the_disk_tier_can_be_killed_anywhere)
+OPERATION(write_batch, a_batch_for_the_disk_tier_can_be_killed_anywhere)
 OPERATION(bring, a_block_on_its_way_from_the_disk_into_dram_can_be_killed_anywhere)
 OPERATION(open_and_close, open_and_close_can_be_killed_anywhere)
 OPERATION(publish_names, publishing_a_listing_can_be_killed_anywhere)
@@ -599,6 +621,7 @@ int main(void)
 		cmocka_unit_test(a_takeover_can_be_killed_anywhere),
 		cmocka_unit_test(a_recovery_can_be_killed_anywhere),
 		cmocka_unit_test(a_write_to_the_disk_tier_can_be_killed_anywhere),
+		cmocka_unit_test(a_batch_for_the_disk_tier_can_be_killed_anywhere),
 		cmocka_unit_test(a_block_on_its_way_from_the_disk_into_dram_can_be_killed_anywhere),
 		cmocka_unit_test(open_and_close_can_be_killed_anywhere),
 		cmocka_unit_test(publishing_a_listing_can_be_killed_anywhere),
