@@ -20,6 +20,9 @@ struct dz_engine_bounce {
 	_Atomic uint32_t tid; /* 0: free */
 	_Atomic bool is_busy;
 	struct dz_bounce *bounce;
+	/* While busy: `turn` stands there, on the user's stack.  NULL: about to be known. */
+	_Atomic(_Atomic uint64_t *) mark;
+	uint64_t turn;
 };
 
 struct dz_maps; /* what is mapped in this process: maps.c */
@@ -58,6 +61,7 @@ struct dz_engine {
 	struct dz_lazy lazy;
 	_Atomic uint64_t agent_seen_ms; /* an agent was alive then */
 	struct dz_engine_bounce bounces[DZ_ENGINE_BOUNCES];
+	_Atomic uint64_t bounce_turn;
 	_Atomic uintptr_t stripe_owner[DZ_STAT_STRIPES - 1]; /* thread pointers */
 	_Atomic uint64_t no_trace; /* 0; what front.trace shows when we are no member */
 	_Atomic uint32_t trace_lock;
@@ -182,8 +186,11 @@ void dz_call_asked(const struct dz_engine *e);
 
 /* True the first time in this process that bit is asked for. */
 bool dz_engine_once(struct dz_engine *e, uint32_t bit);
-/* This thread's disk buffers, made on first use; NULL when there is no memory. */
-struct dz_bounce *dz_engine_bounce_lock(struct dz_engine *e);
+/*
+ * Disk buffers of this thread, made on first use; NULL when there is no memory.  *mark, in
+ * the caller's frame, is written, and stays as it is until the unlock.
+ */
+struct dz_bounce *dz_engine_bounce_lock(struct dz_engine *e, _Atomic uint64_t *mark);
 void dz_engine_bounce_unlock(struct dz_engine *e, struct dz_bounce *b);
 /* In a forked child: the parent's. */
 void dz_engine_forget_bounces(struct dz_engine *e);

@@ -142,6 +142,7 @@ static ssize_t disk_whole(struct dz_engine *e, const struct dz_ofile *f, struct 
 
 int dz_disk_bring(struct dz_engine *e, const struct dz_ofile *f, uint64_t blk)
 {
+	_Atomic uint64_t mark;
 	struct dz_bounce *b;
 	uint64_t ctl;
 	uint32_t slot;
@@ -152,7 +153,7 @@ int dz_disk_bring(struct dz_engine *e, const struct dz_ofile *f, uint64_t blk)
 	slot = dz_index_find(&e->seg, run_key(f, blk), DZ_TIER_DISK, &ctl);
 	if (slot == DZ_NONE || dz_ctl_state(ctl) != DZ_SLOT_READY)
 		return -ENOENT;
-	b = dz_engine_bounce_lock(e);
+	b = dz_engine_bounce_lock(e, &mark);
 	if (!b)
 		return -ENOSPC;
 	ret = disk_load(e, f, b, blk, slot, ctl);
@@ -259,6 +260,7 @@ ssize_t dz_read_disk(struct dz_engine *e, struct dz_ofile *f, uint64_t blk, uint
 {
 	uint64_t ctl, start = blk * DZ_BLOCK_BYTES + off;
 	struct run r = { .e = e, .f = f, .dst = dst, .pos = start, .end = start + len };
+	_Atomic uint64_t mark;
 	ssize_t got;
 	uint32_t slot;
 
@@ -267,7 +269,7 @@ ssize_t dz_read_disk(struct dz_engine *e, struct dz_ofile *f, uint64_t blk, uint
 	slot = dz_index_find(&e->seg, run_key(f, blk), DZ_TIER_DISK, &ctl);
 	if (slot == DZ_NONE || dz_ctl_state(ctl) != DZ_SLOT_READY)
 		return 0;
-	r.b = dz_engine_bounce_lock(e);
+	r.b = dz_engine_bounce_lock(e, &mark);
 	if (!r.b)
 		return 0;
 	if (disk_wants_whole(e, f, r.b, blk, slot, len))
@@ -281,36 +283,86 @@ ssize_t dz_read_disk(struct dz_engine *e, struct dz_ofile *f, uint64_t blk, uint
 /* ---- whose buffers ---- */
 
 /*
- * A thread's place in the table; a dead thread's is taken over.  Busy (a signal
- * handler reads while its thread does): a set of its own for this one read.
+ * Has the read that keeps them busy been left by a jump?  Then its frame is gone, and its
+ * mark with it once anything else has lain there, at the latest the mark of the next read
+ * from the same depth.  Asked of the kernel: the stack may be gone too.  A frame that a
+ * handler has interrupted is whole, on whatever stack.
  */
-struct dz_bounce *dz_engine_bounce_lock(struct dz_engine *e)
+static bool bounce_is_left(struct dz_engine_bounce *x)
 {
+	/* Taken out while we look: a handler of ours, in between, finds it just busy. */
+	_Atomic uint64_t *mark = atomic_exchange(&x->mark, NULL);
+	uint64_t found = 0;
+	struct iovec to = { &found, sizeof(found) };
+	struct iovec from = { (void *)(uintptr_t)mark, sizeof(found) };
+	long n;
+
+	if (!mark)
+		return false;
+	n = dz_sys6(SYS_process_vm_readv, dz_sys_getpid(), (long)&to, 1, (long)&from, 1, 0);
+	if (n == -EFAULT || (n == (long)sizeof(found) && found != x->turn))
+		return true;
+	atomic_store(&x->mark, mark);
+	return false;
+}
+
+/* It is busy, and with this read. */
+static void bounce_set_mark(struct dz_engine_bounce *x, _Atomic uint64_t *mark, uint64_t turn)
+{
+	x->turn = turn;
+	atomic_store(&x->mark, mark);
+}
+
+/* x is ours alone.  What was under way there lands in pages that the kernel holds. */
+static struct dz_bounce *bounce_renew(struct dz_engine_bounce *x)
+{
+	struct dz_bounce *old = x->bounce;
+
+	x->bounce = NULL;
+	if (old)
+		dz_bounce_free(old);
+	if (dz_bounce_new(&x->bounce) == 0)
+		return x->bounce;
+	x->bounce = NULL;
+	atomic_store_explicit(&x->is_busy, false, memory_order_relaxed);
+	atomic_store_explicit(&x->tid, 0, memory_order_release);
+	return NULL;
+}
+
+/*
+ * A thread's place in the table; a dead thread's is taken over, and one that it jumped
+ * away from.  Busy (a signal handler reads while its thread does): another place, and
+ * with none left a set for this one read.
+ */
+struct dz_bounce *dz_engine_bounce_lock(struct dz_engine *e, _Atomic uint64_t *mark)
+{
+	uint64_t turn = atomic_fetch_add_explicit(&e->bounce_turn, 1, memory_order_relaxed) + 1;
 	uint32_t tid = (uint32_t)dz_sys_gettid();
 	struct dz_bounce *b = NULL;
 
+	/* Before the first look: where a read that was left had its own, from here it is gone. */
+	atomic_store(mark, turn);
 	for (uint32_t i = 0; i < DZ_ENGINE_BOUNCES; i++) {
 		struct dz_engine_bounce *x = &e->bounces[(tid + i) % DZ_ENGINE_BOUNCES];
 		uint32_t old = atomic_load_explicit(&x->tid, memory_order_relaxed);
 
 		if (old == tid) {
-			if (atomic_exchange_explicit(&x->is_busy, true, memory_order_acquire))
-				break;
-			return x->bounce;
+			bool was_busy =
+				atomic_exchange_explicit(&x->is_busy, true, memory_order_acquire);
+
+			if (was_busy && !bounce_is_left(x))
+				continue;
+			bounce_set_mark(x, mark, turn);
+			return was_busy || !x->bounce ? bounce_renew(x) : x->bounce;
 		}
 		if (old && dz_sys_3(SYS_tgkill, dz_sys_getpid(), old, 0) == 0)
 			continue;
 		if (!atomic_compare_exchange_strong(&x->tid, &old, tid))
 			continue;
-		if (x->bounce)
-			dz_bounce_free(x->bounce);
-		x->bounce = NULL;
+		atomic_store(&x->mark, NULL);
 		atomic_store_explicit(&x->is_busy, true, memory_order_relaxed);
-		if (dz_bounce_new(&x->bounce) == 0)
-			return x->bounce;
-		atomic_store_explicit(&x->is_busy, false, memory_order_relaxed);
-		atomic_store_explicit(&x->tid, 0, memory_order_release);
-		return NULL;
+		bounce_set_mark(x, mark, turn);
+		return bounce_renew(x);
 	}
 	return dz_bounce_new(&b) == 0 ? b : NULL;
 }
@@ -322,6 +374,7 @@ void dz_engine_bounce_unlock(struct dz_engine *e, struct dz_bounce *b)
 
 		if (x->bounce != b)
 			continue;
+		atomic_store(&x->mark, NULL);
 		if (!dz_ring_in_flight(b->ring)) {
 			atomic_store_explicit(&x->is_busy, false, memory_order_release);
 			return;
