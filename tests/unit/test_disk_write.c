@@ -179,6 +179,53 @@ static void a_writer_killed_in_a_batch_leaves_no_wrong_block_and_no_slot(void **
 	assert_true(assert_no_wrong_block(f) > 20);
 }
 
+/* ---- a replay ---- */
+
+/* As a replay that was killed may leave its tables, and worse: a key that leads elsewhere. */
+static void leave_half_a_replay(struct dz_seg *seg, const uint32_t *page, uint32_t n)
+{
+	atomic_store(&seg->hdr->disk_slabs, DZ_NONE);
+	for (uint32_t i = 0; i < n; i++) {
+		struct dz_slot *s = &seg->disk_slots[i];
+		uint64_t ctl;
+
+		assert_true(dz_slot_take(seg, i, page[i + 1], SMALL, &ctl));
+		s->key_lo = key_of(i).lo;
+		s->key_hi = key_of(i).hi;
+		s->len = SMALL;
+		s->kind = DZ_KIND_DATA;
+		s->ctl = ctl;
+		assert_int_equal(dz_index_add(seg, key_of(i), DZ_TIER_DISK, i), 0);
+	}
+}
+
+static void a_replay_that_was_killed_is_begun_anew(void **state)
+{
+	struct fixture *f = *state;
+	uint32_t page[40];
+
+	for (uint64_t i = 0; i < 40; i++) {
+		uint64_t ctl;
+
+		assert_int_equal(put(f, i, SMALL), 0);
+		page[i] = f->seg.disk_slots[dz_index_find(&f->seg, key_of(i), DZ_TIER_DISK, &ctl)]
+				  .page;
+	}
+	detach(f);
+	assert_int_equal(dz_seg_purge(&f->cfg), 0);
+	assert_int_equal(dz_seg_open(&f->seg, &f->cfg, &f->log), 0);
+	assert_int_equal(dz_member_join(&f->seg), 0);
+	leave_half_a_replay(&f->seg, page, 20);
+	assert_int_equal(dz_disk_open(&f->disk, &f->seg, &f->cfg, &f->log), 0);
+	assert_non_null(f->disk);
+	for (int boots = 0; boots < 2; boots++) {
+		assert_null(space_complaint(&f->seg, DZ_TIER_DISK));
+		for (uint64_t i = 0; i < 40; i++)
+			assert_block(f, i, SMALL);
+		reopen(f);
+	}
+}
+
 /* ---- slow ---- */
 
 /* An I/O that took so long, half a second and more after the last one. */
@@ -315,6 +362,7 @@ int main(void)
 		BOTH(a_block_that_left_dram_meanwhile_is_not_written),
 		BOTH(without_its_journal_nothing_of_a_batch_is_kept),
 		BOTH(a_writer_killed_in_a_batch_leaves_no_wrong_block_and_no_slot),
+		ONE(a_replay_that_was_killed_is_begun_anew),
 		ONE(a_disk_slower_than_blob_is_off_for_a_minute_then_for_two),
 		ONE(stat_tells_off_for_now_from_off),
 		ONE(a_stall_now_and_then_is_borne),
