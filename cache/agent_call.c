@@ -48,7 +48,8 @@ static int agent_ring(struct dz_engine *e, uint32_t agent)
 	fd = dz_sys_openat(e->seg.dir_fd, name, O_WRONLY | O_NONBLOCK | O_CLOEXEC, 0);
 	if (fd < 0)
 		return fd;
-	dz_sys_write(fd, "", 1);
+	/* It may be killed between the two. */
+	dz_sys_write_quiet(fd, "", 1);
 	dz_sys_close(fd);
 	return 0;
 }

@@ -121,7 +121,7 @@ void dz_logf(const struct dz_log *log, enum dz_log_level level, const char *fmt,
 	va_start(args, fmt);
 	wanted = vsnprintf(line + head, LINE_MAX_BYTES - 1 - head, fmt, args);
 	va_end(args);
-	dz_sys_write(fd >= 0 ? fd : 2, line, finish_line(line, head, wanted));
+	dz_sys_write_quiet(fd >= 0 ? fd : 2, line, finish_line(line, head, wanted));
 	if (fd >= 0)
 		dz_sys_close(fd);
 }

@@ -722,7 +722,7 @@ static void seg_end_agents(int dir_fd)
 				continue; /* ENXIO: nobody reads */
 			n_alive++;
 			if (tries % 50 == 0)
-				dz_sys_write(fd, "q", 1);
+				dz_sys_write_quiet(fd, "q", 1);
 			dz_sys_close(fd);
 		}
 		if (!n_alive)

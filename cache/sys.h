@@ -95,6 +95,8 @@ int dz_sys_openat(int dir_fd, const char *path, int flags, unsigned int mode);
 int dz_sys_close(int fd);
 ssize_t dz_sys_read(int fd, void *buf, size_t len);
 ssize_t dz_sys_write(int fd, const void *buf, size_t len);
+/* The same into what may be a pipe whose reader has gone: -EPIPE, and no SIGPIPE. */
+ssize_t dz_sys_write_quiet(int fd, const void *buf, size_t len);
 ssize_t dz_sys_pread(int fd, void *buf, size_t len, uint64_t off);
 ssize_t dz_sys_pwrite(int fd, const void *buf, size_t len, uint64_t off);
 int dz_sys_fstat(int fd, struct stat *st);

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -115,6 +116,41 @@ static void a_file_that_cannot_be_opened_is_standard_error(void **state)
 	assert_string_equal(content(), "deltazero: error: here\n");
 }
 
+static volatile int n_signals;
+
+static void count_signal(int sig)
+{
+	(void)sig;
+	n_signals++;
+}
+
+/* The reader of a pipe has gone: the agent's, or who reads the program's standard error. */
+static void a_write_into_a_closed_pipe_raises_no_signal(void **state)
+{
+	struct sigaction count = { .sa_handler = count_signal }, was;
+	sigset_t pipe_set, pending;
+	int fds[2];
+
+	(void)state;
+	sigaction(SIGPIPE, &count, &was);
+	assert_int_equal(pipe(fds), 0);
+	close(fds[0]);
+	assert_int_equal(dz_sys_write_quiet(fds[1], "x", 1), -EPIPE);
+	assert_int_equal(n_signals, 0);
+	/* one that the program holds back stays: its own, not ours */
+	sigemptyset(&pipe_set);
+	sigaddset(&pipe_set, SIGPIPE);
+	sigprocmask(SIG_BLOCK, &pipe_set, NULL);
+	assert_int_equal(write(fds[1], "x", 1), -1);
+	assert_int_equal(dz_sys_write_quiet(fds[1], "x", 1), -EPIPE);
+	sigpending(&pending);
+	assert_true(sigismember(&pending, SIGPIPE));
+	sigprocmask(SIG_UNBLOCK, &pipe_set, NULL);
+	assert_int_equal(n_signals, 1);
+	close(fds[1]);
+	sigaction(SIGPIPE, &was, NULL);
+}
+
 static void errno_is_left_alone(void **state)
 {
 	struct dz_log log = { DZ_LOG_INFO, "/no/such/directory/log", "deltazero" };
@@ -175,6 +211,7 @@ int main(void)
 		ON_A_FILE(a_newline_in_a_name_does_not_make_a_line),
 		ON_A_FILE(a_long_message_ends_in_dots_and_a_newline),
 		ON_A_FILE(a_file_that_cannot_be_opened_is_standard_error),
+		cmocka_unit_test(a_write_into_a_closed_pipe_raises_no_signal),
 		cmocka_unit_test(errno_is_left_alone),
 		cmocka_unit_test(every_error_has_words),
 		cmocka_unit_test(raw_calls_return_minus_errno),
