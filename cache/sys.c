@@ -13,7 +13,6 @@
 #include <fcntl.h>
 #include <linux/futex.h>
 #include <signal.h>
-#include <signal.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 
