@@ -14,6 +14,7 @@
  */
 #include "cache/segment.h"
 
+#include "cache/copy.h"
 #include "cache/disk.h"
 #include "cache/sizes.h"
 #include "cache/sys.h"
@@ -575,6 +576,7 @@ int dz_seg_open(struct dz_seg *seg, const struct dz_config *cfg, const struct dz
 
 	memset(seg, 0, sizeof(*seg));
 	seg->member = DZ_NONE;
+	seg->has_string_copy = dz_has_string_copy();
 	seg->log = log;
 	ret = seg_open_at(seg, cfg->shm_dir, cfg, log);
 	if (ret == 0)

@@ -49,6 +49,7 @@ struct dz_seg {
 	void *disk;
 	_Atomic uint32_t is_sweeping; /* a thread of ours recovers the dead */
 	bool is_private;	      /* anonymous memory: no other process but our children */
+	bool has_string_copy;	      /* dz_has_string_copy() */
 	bool is_read_only;	      /* mapped so: nothing may be counted or noted in it */
 	bool is_new;		      /* we created it: the journals want replaying */
 	char dir[DZ_PATH_MAX];
