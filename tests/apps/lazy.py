@@ -248,8 +248,9 @@ def a_purge_takes_nothing_from_a_mapping(node):
 def a_part_of_a_blob_is_copied_where_it_is_denied_and_does_not_fit(node):
     node.read("small", "deny", f"map:{30 * MIB}:{40 * MIB}", f"read:0:{40 * MIB}", f"fork:0:{MIB}",
               "prot:3", f"map:{4096}:{49 * MIB}", f"read:{MIB}:{MIB}")
-    # The two parts, and what is fetched ahead: not the whole blob twice.
-    assert node.sent() <= 130 * MIB, node.sent()
+    # The two parts, what is fetched ahead, and what of that was evicted before its turn came:
+    # how much is a matter of time.  Not the whole blob twice.
+    assert node.sent() < 180 * MIB, node.sent()
 
 
 @with_node(needs=False)
