@@ -13,7 +13,17 @@
 #include "shim/opath.h"
 #include "shim/real.h"
 
-/* Do all handlers of this process ask for calls to be begun again? */
+/* Signals of what a thread does itself: none of them ends a wait. */
+static bool is_own_fault(int sig)
+{
+	return sig == SIGSEGV || sig == SIGBUS || sig == SIGFPE || sig == SIGILL ||
+	       sig == SIGTRAP || sig == SIGSYS || sig == SIGABRT;
+}
+
+/*
+ * Do all handlers of this process ask for calls to be begun again?  Run-time systems
+ * and sanitizers have handlers of faults that do not, which count for nothing here.
+ */
 static bool handlers_restart(void)
 {
 	/* As the kernel has it. */
@@ -25,7 +35,8 @@ static bool handlers_restart(void)
 	} sa;
 
 	for (int sig = 1; sig < 64; sig++)
-		if (dz_sys_4(SYS_rt_sigaction, sig, NULL, &sa, sizeof(sa.mask)) == 0 &&
+		if (!is_own_fault(sig) &&
+		    dz_sys_4(SYS_rt_sigaction, sig, NULL, &sa, sizeof(sa.mask)) == 0 &&
 		    sa.handler != SIG_DFL && sa.handler != SIG_IGN && !(sa.flags & SA_RESTART))
 			return false;
 	return true;
