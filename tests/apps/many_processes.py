@@ -104,7 +104,8 @@ def one_killed_in_the_middle_leaves_the_others_right_and_fast():
         assert {a[0] for a in answers} == {want}, answers
         assert sent(served) == size, f"sent {sent(served)} for {size}"
         slowest = max(float(a[2]) for a in answers)
-        assert slowest < 1, f"a read took {slowest} s"
+        # A fraction of a second when the machine is free; one that hangs takes its budget of a minute.
+        assert slowest < 10, f"a read took {slowest} s"
 
 
 libblob.run_tests(libblob.tests_of(sys.modules[__name__]))
