@@ -324,19 +324,28 @@ static void print_rule(FILE *to)
 	      to);
 }
 
-void trace_sum_print(FILE *to, const struct trace_sum *sum, const struct trace_session *s,
-		     const struct trace_filter *f, enum trace_order order)
+/* The table's lines in their order; the caller frees them. */
+static struct line *sorted_lines(const struct trace_sum *sum, const struct trace_filter *f,
+				 enum trace_order order, uint32_t *n)
 {
 	struct line *lines = calloc(DZ_STAT_CALLS, sizeof(*lines));
-	struct line total = { .name = "total", .is_data = true, .is_name = true };
-	uint64_t tier0 = 0;
-	uint32_t n;
 
 	if (!lines)
 		abort();
-	n = collect(lines, sum, f);
+	*n = collect(lines, sum, f);
 	if (order != TRACE_UNSORTED)
-		qsort_r(lines, n, sizeof(*lines), compare, &order);
+		qsort_r(lines, *n, sizeof(*lines), compare, &order);
+	return lines;
+}
+
+void trace_sum_print(FILE *to, const struct trace_sum *sum, const struct trace_session *s,
+		     const struct trace_filter *f, enum trace_order order)
+{
+	struct line total = { .name = "total", .is_data = true, .is_name = true };
+	uint64_t tier0 = 0;
+	uint32_t n;
+	struct line *lines = sorted_lines(sum, f, order, &n);
+
 	fputs("% time     seconds  usecs/call     calls    errors     dram     disk     peer     "
 	      "blob"
 	      "         bytes     p50     p99   p99.9     max syscall\n",
@@ -399,14 +408,9 @@ static void json_missed(FILE *to, const struct trace_missed *m)
 void trace_sum_json(FILE *to, const struct trace_sum *sum, const struct trace_session *s,
 		    const struct trace_filter *f, enum trace_order order)
 {
-	struct line *lines = calloc(DZ_STAT_CALLS, sizeof(*lines));
 	uint32_t n;
+	struct line *lines = sorted_lines(sum, f, order, &n);
 
-	if (!lines)
-		abort();
-	n = collect(lines, sum, f);
-	if (order != TRACE_UNSORTED)
-		qsort_r(lines, n, sizeof(*lines), compare, &order);
 	fputs("{\"calls\": [", to);
 	for (uint32_t i = 0; i < n; i++) {
 		fputs(i ? ", " : "", to);
