@@ -12,6 +12,7 @@
 #include "tools/trace.h"
 
 #include <inttypes.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "tools/totals.h"
@@ -27,26 +28,41 @@ void trace_chrome_begin(FILE *to, uint64_t wall_ns)
 }
 
 /*
- * A clock that is still being learned makes a call begin before the end of the one
- * before it, by less than the time of a call.  Perfetto drops what overlaps so: it
- * begins with that end instead.  A call within a call is left as it is.
+ * A clock that is still being learned moves a call against the one before it, by less
+ * than the time of a call, and Perfetto drops what overlaps another without lying in
+ * it.  Calls come here when they end, each thread's in order: none ends before the one
+ * that came before it, and none begins within one that it does not hold whole.  Kept
+ * are the calls of a thread that a later one may still touch; a call that holds others
+ * (a handler's, in the middle of a read) takes their place.
  */
-static void settle(const struct trace_event *ev, uint64_t *start, uint64_t *ns)
-{
-	static struct {
-		uint32_t tid;
-		uint64_t start, end;
-	} last[1024];
-	size_t i = ev->tid % DZ_ARRAY_LEN(last);
-	uint64_t end = ev->start_ns + ev->ns;
+#define SPANS 8u
 
+struct spans {
+	uint32_t tid, n;
+	struct {
+		uint64_t start, end;
+	} span[SPANS]; /* one after the other */
+};
+
+static void settle(const struct trace_event *ev, uint64_t *start, uint64_t *end)
+{
+	static struct spans threads[1024];
+	struct spans *t = &threads[ev->tid % DZ_ARRAY_LEN(threads)];
+
+	if (t->tid != ev->tid)
+		*t = (struct spans){ .tid = ev->tid };
 	*start = ev->start_ns;
-	if (last[i].tid == ev->tid && *start > last[i].start && *start < last[i].end)
-		*start = last[i].end < end ? last[i].end : end;
-	*ns = end - *start;
-	last[i].tid = ev->tid;
-	last[i].start = *start;
-	last[i].end = end;
+	*end = ev->start_ns + ev->ns;
+	if (t->n > 0 && *end < t->span[t->n - 1].end)
+		*end = t->span[t->n - 1].end;
+	while (t->n > 0 && *start <= t->span[t->n - 1].start)
+		t->n--;
+	if (t->n > 0 && *start < t->span[t->n - 1].end)
+		*start = t->span[t->n - 1].end;
+	if (t->n == SPANS)
+		memmove(t->span, t->span + 1, --t->n * sizeof(t->span[0]));
+	t->span[t->n].start = *start;
+	t->span[t->n++].end = *end;
 }
 
 static void put_us(FILE *to, const char *name, uint64_t ns)
@@ -117,13 +133,13 @@ static void put_head(FILE *to, const struct trace_event *ev, const char *name, c
 
 void trace_chrome_event(FILE *to, const struct trace_event *ev, bool is_first)
 {
-	uint64_t start, ns;
+	uint64_t start, end;
 
-	settle(ev, &start, &ns);
+	settle(ev, &start, &end);
 	fputs(is_first ? "" : ",\n", to);
 	put_head(to, ev, trace_call_info(ev->call)->symbol, "POSIX", 'X');
 	put_us(to, "ts", start > began_ns ? start - began_ns : 0);
-	put_us(to, "dur", ns);
+	put_us(to, "dur", end - start);
 	fputs(", \"args\": {", to);
 	put_args(to, ev);
 	fputs("}}", to);
@@ -151,17 +167,18 @@ static bool is_told(uint64_t hash)
 void trace_dftracer_event(FILE *to, const struct trace_event *ev, bool is_first)
 {
 	const char *path = path_of(ev);
-	uint64_t hash = path ? hash_of(path) : 0, host, start, ns;
+	uint64_t hash = path ? hash_of(path) : 0, host, start, end;
 	char name[65];
 
-	settle(ev, &start, &ns);
+	settle(ev, &start, &end);
 	host = host_hash(name);
 	if (is_first)
 		put_hash(to, ev, "HH", name, host);
 	if (path && !is_told(hash))
 		put_hash(to, ev, "FH", path, hash);
 	put_head(to, ev, trace_call_info(ev->call)->symbol, "POSIX", 'X');
-	fprintf(to, ", \"ts\": %" PRIu64 ", \"dur\": %" PRIu64, start / 1000, ns / 1000);
+	fprintf(to, ", \"ts\": %" PRIu64 ", \"dur\": %" PRIu64, start / 1000,
+		end / 1000 - start / 1000);
 	fprintf(to, ", \"args\": {\"hhash\": \"%016" PRIx64 "\", ", host);
 	if (path)
 		fprintf(to, "\"fhash\": \"%016" PRIx64 "\", ", hash);

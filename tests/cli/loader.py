@@ -100,9 +100,10 @@ def dz_trace_shows_each_call_of_the_workers(trees):
     for how in ("fork", "forkserver"):
         done = subprocess.run([libblob.dz(), "trace", "-f", "-o", out, *command(trees, how, 2)], env=trees.env,
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=100)
-        assert done.returncode == 0 and "not seen" not in done.stderr, done
+        assert done.returncode == 0, done
         of = opens(open(out, encoding="utf-8").read())
-        assert len(of) == 2 * FILES and len(set(of)) == WORKERS, (how, len(of), set(of))
+        # On a busy machine a ring may fill: then what is missing is said.
+        assert (len(of) == 2 * FILES or "not seen" in done.stderr) and len(set(of)) == WORKERS, (how, len(of), set(of))
         assert done.stdout.splitlines()[0] not in of, how
 
 

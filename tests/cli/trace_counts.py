@@ -62,10 +62,11 @@ def counts_equal_what_the_program_counted(trees):
 def lines_equal_what_the_program_counted(trees):
     for how in ("_exit", "kill", "exec"):
         made, text, said = counted(trees, how)
-        assert "not seen" not in said, said
-        for name, n in made.items():
-            lines = len(re.findall(rf"^\d+ +{name}\(", text, re.M))
-            assert lines == n, (how, name, n, lines)
+        # On a busy machine a ring may fill: then what is missing is said, to the call.
+        dropped = re.search(r"(\d+) calls were not seen", said)
+        lines = {name: len(re.findall(rf"^\d+ +{name}\(", text, re.M)) for name in made}
+        assert all(lines[name] <= n for name, n in made.items()), (how, made, lines)
+        assert sum(lines.values()) + (int(dropped[1]) if dropped else 0) == sum(made.values()), (how, made, lines, said)
 
 
 @libblob.test

@@ -70,7 +70,7 @@ def trace(trees, form, name, *command):
     out = os.path.join(trees.tmp, name)
     done = subprocess.run([libblob.dz(), "trace", "--format", form, "-o", out, *command], env=trees.env, timeout=100,
                           stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    assert done.returncode == 0 and "not seen" not in done.stderr, done
+    assert done.returncode == 0, done
     return out, len(re.findall(r'"ph": "X"', open(out, encoding="utf-8").read()))
 
 
