@@ -229,13 +229,7 @@ bool dz_disk_is_on(const struct dz_disk *disk)
 
 bool dz_disk_owns_fd(const struct dz_disk *disk, int fd)
 {
-	if (!disk || fd < 0)
-		return false;
-	for (uint32_t i = 0; i < DZ_DISK_FILES; i++) {
-		if (atomic_load_explicit(&disk->fds[i], memory_order_relaxed) == fd)
-			return true;
-	}
-	return fd == disk->lock_fd;
+	return disk && fd >= 0 && dz_disk_next_fd(disk, fd) == fd;
 }
 
 int *dz_disk_fd_place(struct dz_disk *disk, int fd)

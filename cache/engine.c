@@ -88,6 +88,14 @@ static int engine_attach(struct dz_engine *e)
 	return ret < 0 ? ret : dz_engine_bind_mounts(e);
 }
 
+/* From here on each descriptor is noted before it can be used. */
+static void engine_note_fds(struct dz_engine *e)
+{
+	atomic_store_explicit(&e->seg.fds_low, INT_MAX, memory_order_relaxed);
+	for (int fd = dz_engine_next_fd(e, 0); fd >= 0; fd = dz_engine_next_fd(e, fd + 1))
+		dz_seg_note_fd(&e->seg, fd);
+}
+
 int dz_engine_open(struct dz_engine **out, const struct dz_config *cfg, char *const *envp,
 		   const char *lib_path)
 {
@@ -117,6 +125,7 @@ int dz_engine_open(struct dz_engine **out, const struct dz_config *cfg, char *co
 	}
 	dz_disk_watch(e->disk, &e->seg);
 	dz_trace_begin(e, envp);
+	engine_note_fds(e);
 	*out = e;
 	return 0;
 }
@@ -190,16 +199,20 @@ void dz_engine_handover(struct dz_engine *e, dz_fh fh, int fd)
 
 bool dz_engine_owns_fd(const struct dz_engine *e, int fd)
 {
-	return fd >= 0 &&
-	       (fd == e->seg.dir_fd || fd == e->seg.lock_fd || fd == e->seg.dram_fd ||
-		(e->lazy.is_open && fd == e->lazy.fd) || (e->disk && dz_disk_owns_fd(e->disk, fd)));
+	return fd >= atomic_load_explicit(&e->seg.fds_low, memory_order_relaxed) && fd >= 0 &&
+	       dz_engine_next_fd(e, fd) == fd;
 }
 
 int dz_engine_next_fd(const struct dz_engine *e, int from)
 {
-	const int own[] = { e->seg.dir_fd, e->seg.lock_fd, e->seg.dram_fd,
-			    e->lazy.is_open ? e->lazy.fd : -1,
-			    e->disk ? dz_disk_next_fd(e->disk, from) : -1 };
+	const int own[] = {
+		e->seg.dir_fd,
+		e->seg.lock_fd,
+		e->seg.dram_fd,
+		e->shared.hdr ? e->shared.dram_fd : -1,
+		e->lazy.is_open ? e->lazy.fd : -1,
+		e->disk ? dz_disk_next_fd(e->disk, from) : -1,
+	};
 	int next = -1;
 
 	for (size_t i = 0; i < DZ_ARRAY_LEN(own); i++)

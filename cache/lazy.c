@@ -236,6 +236,7 @@ bool dz_lazy_is_possible(struct dz_engine *e, uint32_t agent)
 		e->lazy.is_open = fd >= 0;
 		e->lazy.agent = agent;
 		e->lazy.session = 0;
+		dz_seg_note_fd(&e->seg, fd);
 		__atomic_store_n(&e->lazy.fd, fd, __ATOMIC_RELAXED);
 		if (fd < 0)
 			e->lazy.off_until_ms = UINT64_MAX;
@@ -336,6 +337,7 @@ void dz_lazy_fork_child(struct dz_engine *e)
 	fd = lazy_has_maps(e) ? uffd_open() : -1;
 	/* It is of the parent's memory. */
 	dz_sys_close(inherited);
+	dz_seg_note_fd(&e->seg, fd);
 	__atomic_store_n(&e->lazy.fd, fd, __ATOMIC_RELAXED);
 	e->lazy.is_open = fd >= 0;
 	e->lazy.session = 0;

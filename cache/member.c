@@ -83,6 +83,7 @@ static void member_own_description(struct dz_seg *seg, uint32_t member)
 		dz_sys_close(fd);
 		return;
 	}
+	dz_seg_note_fd(seg, fd);
 	seg->lock_fd = fd;
 	if (member < seg->n_members) {
 		member_lock_second(seg, member);

@@ -58,6 +58,8 @@ static int *place_of(struct dz_engine *e, int fd)
 		if (__atomic_load_n(places[i], __ATOMIC_RELAXED) == fd &&
 		    (places[i] != &e->lazy.fd || e->lazy.is_open))
 			return places[i];
+	if (e->shared.hdr && e->shared.dram_fd == fd)
+		return &e->shared.dram_fd;
 	return e->disk ? dz_disk_fd_place(e->disk, fd) : NULL;
 }
 
@@ -71,6 +73,7 @@ int dz_engine_move_fd(struct dz_engine *e, int fd)
 
 	if (copy < 0)
 		return -EBUSY;
+	dz_seg_note_fd(&e->seg, copy);
 	if (!__atomic_compare_exchange_n(place, &old, copy, false, __ATOMIC_SEQ_CST,
 					 __ATOMIC_RELAXED)) {
 		/* Another thread moves it. */

@@ -117,6 +117,7 @@ int dz_disk_fd(const struct dz_disk *disk, uint32_t file)
 	}
 	/* Every opener stores the same: the file is not replaced while we share the lock. */
 	atomic_store_explicit(&disk->ids[file], file_id(&st), memory_order_relaxed);
+	dz_seg_note_fd(disk->seg, fd);
 	if (atomic_compare_exchange_strong(&disk->fds[file], &none, fd))
 		return fd;
 	dz_sys_close(fd);

@@ -15,7 +15,7 @@
 #include <fcntl.h>
 #include <linux/close_range.h>
 
-static DZ_NOINLINE int close_looked_at(int fd)
+static DZ_NOINLINE int close_ours(int fd)
 {
 	if (!dz_fd_get(fd))
 		return (int)dz_ret(dz_fd_close(fd));
@@ -25,8 +25,8 @@ static DZ_NOINLINE int close_looked_at(int fd)
 /* Without an engine nothing is ours, nor the engine's. */
 DZ_DOOR(int, close, int fd)
 {
-	if (dz_engine)
-		return close_looked_at(fd);
+	if (dz_engine && (dz_fd_get(fd) || dz_engine_owns_fd(dz_engine, fd)))
+		return close_ours(fd);
 	return (int)dz_ret(dz_sys_1(SYS_close, fd));
 }
 
