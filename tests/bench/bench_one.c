@@ -7,12 +7,16 @@
  *   sequential FILE         one pass of read(), 1 MiB each: bytes a second
  *   random FILE N           N threads, pread of 4 KiB: operations a second
  *   list FILE N             N threads read the files whose names FILE has: seconds, bytes
- *   calls FILE              ns for pread of 4 KiB, read of 64 B, open+close, fstat, stat
+ *   calls FILE [ALSO]       ns for pread of 4 KiB, read of 64 B, open+close, fstat, stat:
+ *                           libc's own, and what the preloaded library's cost more,
+ *                           while the file ALSO is open
+ *   libraries FILE ONE TWO  the same calls of the library ONE, and what TWO's cost more
  *   start N LIB SPEC PROG   us of a process that runs PROG, N of each kind: plain, with
  *                           LIB preloaded, and with DELTAZERO_MOUNT=SPEC besides
  *   memory FILE...          KiB that this process has in memory after reading them, but
  *                           for what lies in memory that is shared
  */
+#include <dlfcn.h>
 #include <err.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -217,73 +221,148 @@ static void measure_list(const char *path, int n)
 
 /* ---- calls ---- */
 
-static void call_pread(int fd, const char *path)
+/* The calls of one library: of the program's own, which may be preloaded, or of libc. */
+struct library {
+	ssize_t (*pread)(int fd, void *to, size_t n, off_t at);
+	ssize_t (*read)(int fd, void *to, size_t n);
+	off_t (*lseek)(int fd, off_t at, int whence);
+	int (*open)(const char *path, int flags, ...);
+	int (*close)(int fd);
+	int (*fstat)(int fd, struct stat *st);
+	int (*stat)(const char *path, struct stat *st);
+};
+
+static void call_pread(const struct library *lib, int fd, const char *path)
 {
 	(void)path;
-	if (pread(fd, buf, PAGE, PAGE) != PAGE)
+	if (lib->pread(fd, buf, PAGE, PAGE) != PAGE)
 		err(1, "pread");
 }
 
-static void call_read(int fd, const char *path)
+static void call_read(const struct library *lib, int fd, const char *path)
 {
 	(void)path;
-	if (read(fd, buf, 64) != 64 && lseek(fd, 0, SEEK_SET) != 0)
+	if (lib->read(fd, buf, 64) != 64 && lib->lseek(fd, 0, SEEK_SET) != 0)
 		err(1, "read");
 }
 
-static void call_open(int fd, const char *path)
+static void call_open(const struct library *lib, int fd, const char *path)
 {
-	fd = open(path, O_RDONLY);
+	fd = lib->open(path, O_RDONLY);
 	if (fd < 0)
 		err(1, "%s", path);
-	close(fd);
+	lib->close(fd);
 }
 
-static void call_fstat(int fd, const char *path)
+static void call_fstat(const struct library *lib, int fd, const char *path)
 {
 	struct stat st;
 
 	(void)path;
-	if (fstat(fd, &st) < 0)
+	if (lib->fstat(fd, &st) < 0)
 		err(1, "fstat");
 }
 
-static void call_stat(int fd, const char *path)
+static void call_stat(const struct library *lib, int fd, const char *path)
 {
 	struct stat st;
 
 	(void)fd;
-	if (stat(path, &st) < 0)
+	if (lib->stat(path, &st) < 0)
 		err(1, "stat");
 }
 
-/* The fastest of many short rounds: what the call costs when nothing disturbs it. */
-static void measure_calls(const char *path)
+static struct library library_of(void *handle)
+{
+	struct library lib;
+
+#define FIND(name)                                                                                 \
+	*(void **)&lib.name = dlsym(handle, #name);                                                \
+	if (!lib.name)                                                                             \
+	errx(1, "no %s: %s", #name, dlerror())
+	FIND(pread);
+	FIND(read);
+	FIND(lseek);
+	FIND(open);
+	FIND(close);
+	FIND(fstat);
+	FIND(stat);
+#undef FIND
+	return lib;
+}
+
+static int by_size(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+
+	return (x > y) - (x < y);
+}
+
+#define ROUNDS 801
+
+/*
+ * Short rounds of both in turn, in one process: what disturbs one disturbs the other, and
+ * where the kernel has laid the process's memory is the same for both.
+ */
+static void measure_calls(const char *path, const char *what, const struct library libs[2])
 {
 	static const struct {
 		const char *name;
-		void (*call)(int fd, const char *path);
+		void (*call)(const struct library *lib, int fd, const char *path);
 	} calls[] = {
-		{ "pread-ns", call_pread },	{ "read-ns", call_read },
-		{ "open-close-ns", call_open }, { "fstat-ns", call_fstat },
-		{ "stat-ns", call_stat },
+		{ "pread", call_pread }, { "read", call_read }, { "open-close", call_open },
+		{ "fstat", call_fstat }, { "stat", call_stat },
 	};
-	size_t size;
-	int fd = open_file(path, &size);
+	double ns[2][ROUNDS], more[ROUNDS];
+	int fds[2] = { libs[0].open(path, O_RDONLY), libs[1].open(path, O_RDONLY) };
 
 	for (size_t c = 0; c < sizeof(calls) / sizeof(calls[0]); c++) {
-		double best = 1;
+		for (int round = 0; round < ROUNDS; round++) {
+			for (int turn = 0; turn < 2; turn++) {
+				int which = (turn + round) & 1;
+				double start = now();
 
-		for (int round = 0; round < 400; round++) {
-			double start = now(), took;
-
-			for (int i = 0; i < 200; i++)
-				calls[c].call(fd, path);
-			took = (now() - start) / 200;
-			best = took < best ? took : best;
+				for (int i = 0; i < 100; i++)
+					calls[c].call(&libs[which], fds[which], path);
+				ns[which][round] = (now() - start) / 100 * 1e9;
+			}
+			more[round] = ns[1][round] - ns[0][round];
 		}
-		printf("%s %.2f\n", calls[c].name, best * 1e9);
+		qsort(more, ROUNDS, sizeof(double), by_size);
+		qsort(ns[0], ROUNDS, sizeof(double), by_size);
+		printf("%s-%s-ns %.2f\n%s-more-ns %.2f\n", calls[c].name, what, ns[0][ROUNDS / 2],
+		       calls[c].name, more[ROUNDS / 2]);
 	}
+	libs[0].close(fds[0]);
+	libs[1].close(fds[1]);
+}
+
+static void measure_own_calls(const char *path, const char *also)
+{
+	const struct library libs[2] = {
+		library_of(dlopen("libc.so.6", RTLD_LAZY | RTLD_NOLOAD)),
+		library_of(RTLD_DEFAULT),
+	};
+	size_t size;
+
+	if (also)
+		open_file(also, &size);
+	measure_calls(path, "libc", libs);
+}
+
+/* Neither is preloaded: each has an engine of its own, and the descriptors that it opened. */
+static void measure_two_libraries(const char *path, const char *const names[2])
+{
+	struct library libs[2];
+
+	for (int i = 0; i < 2; i++) {
+		void *handle = dlopen(names[i], RTLD_NOW | RTLD_LOCAL);
+
+		if (!handle)
+			errx(1, "%s", dlerror());
+		libs[i] = library_of(handle);
+	}
+	measure_calls(path, "first", libs);
 }
 
 /* ---- start ---- */
@@ -390,7 +469,9 @@ int main(int argc, char **argv)
 	else if (strcmp(what, "list") == 0 && argc == 4)
 		measure_list(argv[2], atoi(argv[3]));
 	else if (strcmp(what, "calls") == 0)
-		measure_calls(argv[2]);
+		measure_own_calls(argv[2], argc > 3 ? argv[3] : NULL);
+	else if (strcmp(what, "libraries") == 0 && argc > 4)
+		measure_two_libraries(argv[2], (const char *const[]){ argv[3], argv[4] });
 	else if (strcmp(what, "start") == 0 && argc > 5)
 		measure_start(atoi(argv[2]), argv[3], argv[4], argv + 5);
 	else if (strcmp(what, "memory") == 0)
