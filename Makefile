@@ -21,7 +21,10 @@ MAKEFLAGS += --no-print-directory
 
 WARN = -Wall -Wextra -Wshadow -Wconversion -Werror $(if $(SAN),-Wno-error -Werror=implicit-function-declaration)
 CFLAGS ?= -O2 -g
-DZ_CFLAGS = -std=gnu11 -I. -D_GNU_SOURCE -fPIC -fvisibility=hidden -pthread $(WARN) $(CFLAGS) $(SAN)
+# Functions begin with a line of the processor's cache: stat of a managed file took 98 or
+# 127 ns after changes to other functions, by where they had moved it.
+ALIGN = -falign-functions=64
+DZ_CFLAGS = -std=gnu11 -I. -D_GNU_SOURCE -fPIC -fvisibility=hidden -pthread $(ALIGN) $(WARN) $(CFLAGS) $(SAN)
 DZ_LDFLAGS = -Wl,-z,defs,-z,now,-z,relro,--exclude-libs,ALL
 
 # The engine and the shim need libc only; the fetching side needs curl, OpenSSL and expat.

@@ -40,9 +40,9 @@ static inline bool dz_is_on(void)
 {
 	int state = atomic_load_explicit(&dz_hot.state, memory_order_relaxed);
 
-	if (__builtin_expect(state == DZ_OFF, 1))
-		return false;
-	return state == DZ_ON || dz_start();
+	if (__builtin_expect(state == DZ_ON, 1))
+		return true;
+	return state == DZ_NEW && dz_start();
 }
 
 /* 0, or -EIO when it cannot be (a vfork child of a process without an engine). */

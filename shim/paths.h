@@ -73,9 +73,9 @@ static inline bool dz_path_passes(int dir_fd, const char *path)
 {
 	if (!dz_is_on())
 		return true;
-	if (dz_hot.has_hidden || dz_is_wild(path))
+	if (__builtin_expect(dz_hot.has_hidden || dz_is_wild(path), 0))
 		return dz_path_is_elsewhere(path);
-	if (path[0] == '/')
+	if (__builtin_expect(path[0] == '/', 1))
 		return !(dz_hot.begins >> dz_path_bit(path) & 1) || dz_path_is_elsewhere(path);
 	return path[0] && (dir_fd == AT_FDCWD ? !dz_hot.was_inside : !dz_fd_get(dir_fd));
 }

@@ -99,21 +99,28 @@ static void *object_find(const struct object *o, const char *name, uint32_t h)
 	return NULL;
 }
 
+/* In the objects from `map` on, as far as ours or the end. */
+static void *find_from(const struct link_map *map, const char *name)
+{
+	uint32_t h = gnu_hash(name);
+	void *found = NULL;
+	struct object o;
+
+	for (; map && map->l_ld != own_dynamic && !found; map = map->l_next)
+		found = object_read(&o, map) ? object_find(&o, name, h) : NULL;
+	return found;
+}
+
 static void *find_behind_us(const char *name)
 {
 	const struct link_map *map = _r_debug.r_map;
-	uint32_t h = gnu_hash(name);
-	struct object o;
 	void *found;
 
 	while (map && map->l_ld != own_dynamic)
 		map = map->l_next;
-	for (map = map ? map->l_next : NULL; map; map = map->l_next) {
-		found = object_read(&o, map) ? object_find(&o, name, h) : NULL;
-		if (found)
-			return found;
-	}
-	return NULL;
+	found = map ? find_from(map->l_next, name) : NULL;
+	/* Loaded by dlopen, not before the program: libc stands before us. */
+	return found ? found : find_from(_r_debug.r_map, name);
 }
 
 /* In a slot: looked for, and not there.  An older libc must not be searched at each call. */

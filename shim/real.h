@@ -2,8 +2,9 @@
 /*
  * Libc's own functions, for those doors that stand before something that is not
  * a system call (fork, fopen, posix_spawn).  Looked up at first use, in the
- * objects after ours, by our own walk of the loader's list: no dlsym, so no
- * malloc, no dlerror, no libdl and no symbol newer than the oldest libc we run on.
+ * objects after ours (then in those before: we may be loaded by dlopen), by our own
+ * walk of the loader's list: no dlsym, so no malloc, no dlerror, no libdl and no
+ * symbol newer than the oldest libc we run on.
  *
  *	FILE *(*real)(const char *, const char *) = DZ_REAL(fopen);
  *

@@ -9,8 +9,8 @@ import rows_apps
 import side
 
 UNTRACED = os.path.join(side.WORK, "untraced")
-CALLS = (("pread", "pread 4 KiB", 1), ("read", "read 64 B", 1), ("fstat", "fstat", 1),
-         ("stat", "stat", 1), ("open-close", "open + close", 2))
+# Not open + close: two copies of the same library differ by 90 ns of 2,600, each time.
+CALLS = (("pread", "pread 4 KiB"), ("read", "read 64 B"), ("fstat", "fstat"), ("stat", "stat"))
 
 
 def counted(spec, env, runs):
@@ -47,10 +47,10 @@ def unlooked(spec, env, runs):
         for name, ns in got.items() if run else ():
             took.setdefault(name, []).append(ns)
     rows = []
-    for name, title, calls in CALLS:
+    for name, title in CALLS:
         without, more = (statistics.median(took[f"{name}-{what}-ns"]) for what in ("first", "more"))
         rows.append(side.Row(f"{title}, dz trace off", "built without it: ns; ns more", without,
-                             without + more, more, 5 * calls, "ns", True))
+                             without + more, more, 5, "ns", True))
     return rows
 
 
