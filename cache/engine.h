@@ -229,13 +229,26 @@ struct dz_call_info {
 	uint64_t since_ns;		    /* it waited first then, 0: never */
 	uint64_t span;			    /* number of the call that all this is of */
 };
+/*
+ * The next `left` calls of this kind are not timed; each is two additions to `counts`,
+ * while the member's word is `word` and it needs nothing slower than memory.
+ */
+struct dz_trace_counts;
+struct dz_trace_next {
+	uint64_t word;
+	struct dz_trace_counts *counts;
+	uint32_t call, left;
+};
+/* Of each thread; what is looked at in each call comes first. */
 struct dz_trace_self {
-	uint32_t session, pid, tid;
-	uint16_t ring, table;
 	uint64_t span, spans; /* number of the call that is under way; of the last one */
 	struct dz_call_info info;
+	struct dz_trace_next next[4]; /* by the calls' low bits */
+	bool is_preparing;	      /* `next` changes: not for a signal handler now */
+	uint32_t session, pid, tid;
+	uint16_t ring, table;
 	uint16_t seen[64]; /* calls, by their low bits: which of them are timed */
-};
+} __attribute__((aligned(64)));
 void dz_engine_set_trace_self(struct dz_engine *e, struct dz_trace_self *self);
 
 /* What of a call the tracer gets, beside its time. */
@@ -269,7 +282,7 @@ static inline bool dz_engine_is_traced(const struct dz_engine *e)
 uint32_t dz_engine_trace_content(const struct dz_engine *e);
 bool dz_engine_trace_wants_paths(const struct dz_engine *e);
 /*
- * Where only counts are wanted, the first calls of a kind are timed and every eighth
+ * Where only counts are wanted, the first calls of a kind are timed and every 32nd
  * of the others, for two looks at the clock cost as much as all the rest.
  */
 void dz_engine_span_begin(struct dz_engine *e, struct dz_trace_self *self,

@@ -23,7 +23,7 @@
 #include <sys/stat.h>
 
 #define TIMED_FIRST 64 /* calls of a kind */
-#define TIMED_EACH  8
+#define TIMED_EACH  32
 #define LOCK_TRIES  20 /* of 10 ms, for the lock: then this call goes unseen */
 
 void dz_trace_file_name(uint32_t session, char name[32])
@@ -57,6 +57,14 @@ bool dz_engine_trace_wants_paths(const struct dz_engine *e)
 }
 
 /* ---- what the engine says of a call ---- */
+
+void dz_trace_forget_next(const struct dz_engine *e)
+{
+	struct dz_trace_self *self = (void *)((char *)__builtin_thread_pointer() + e->trace_self);
+
+	if (e->trace_self)
+		memset(self->next, 0, sizeof(self->next));
+}
 
 /* The record of the call under way; what it holds of another one is forgotten. */
 static struct dz_call_info *trace_info(const struct dz_engine *e)
@@ -317,9 +325,11 @@ static uint64_t trace_waited(const struct dz_trace_file *f, const struct dz_call
 	return (uint64_t)(s * (double)f->ticks_a_s);
 }
 
-static void trace_count(struct dz_trace_file *f, uint32_t table, const struct dz_call_info *info,
-			const struct dz_call_span *span, uint64_t ticks, uint32_t call,
-			int64_t result)
+/* Returns where the next calls like this one are counted; NULL: that is for each to find. */
+static struct dz_trace_counts *trace_count(struct dz_trace_file *f, uint32_t table,
+					   const struct dz_call_info *info,
+					   const struct dz_call_span *span, uint64_t ticks,
+					   uint32_t call, int64_t result)
 {
 	struct dz_trace_table *t = &f->tables[table % DZ_TRACE_TABLES];
 	bool is_own = table < DZ_TRACE_TABLES - 1;
@@ -329,7 +339,7 @@ static void trace_count(struct dz_trace_file *f, uint32_t table, const struct dz
 
 	if (!row) {
 		trace_add(false, &t->lost, 1);
-		return;
+		return NULL;
 	}
 	c = &row->tiers[tier];
 	trace_add(is_own, &c->calls, 1);
@@ -340,7 +350,7 @@ static void trace_count(struct dz_trace_file *f, uint32_t table, const struct dz
 	if (!tier) {
 		if (span->weight)
 			trace_time(c, is_own, ticks, span->weight);
-		return;
+		return is_own ? c : NULL;
 	}
 	if (!span->weight)
 		ticks = trace_waited(f, info);
@@ -348,6 +358,7 @@ static void trace_count(struct dz_trace_file *f, uint32_t table, const struct dz
 	trace_add(is_own, &c->queue_ns, info->queue_ns);
 	trace_add(is_own, &c->net_ns, info->net_ns);
 	trace_add(is_own, &c->disk_ns, info->disk_ns);
+	return NULL;
 }
 
 /* "55d0-55d8 r-xp ... /usr/lib/libx.so": the name of the file when `at` is in there. */
@@ -546,13 +557,67 @@ static void trace_line(struct dz_trace_file *f, const struct dz_trace_self *self
 
 /* ---- a call ---- */
 
+/*
+ * Most calls under -c: one kind over and over, from memory.  They touch one line of this
+ * thread's and one of the table; 4 KiB that are copied in between leave no others near.
+ */
+static struct dz_trace_next *trace_next(const struct dz_engine *e, struct dz_trace_self *self,
+					uint32_t call)
+{
+	struct dz_trace_next *next = &self->next[call % DZ_ARRAY_LEN(self->next)];
+
+	return next->left && next->call == call && next->word == trace_word(e) ? next : NULL;
+}
+
+static bool trace_count_next(const struct dz_engine *e, struct dz_trace_self *self, uint32_t call,
+			     int64_t result)
+{
+	struct dz_trace_next *next = trace_next(e, self, call);
+
+	if (!next || result < 0 || self->info.span == self->span)
+		return false;
+	next->left--;
+	trace_add(true, &next->counts->calls, 1);
+	trace_add(true, &next->counts->bytes, (uint64_t)result);
+	return true;
+}
+
+/* The calls of this kind up to the next that is timed are counted as above. */
+static void trace_prepare_next(struct dz_trace_self *self, uint64_t word, uint32_t call,
+			       struct dz_trace_counts *counts)
+{
+	struct dz_trace_next *next = &self->next[call % DZ_ARRAY_LEN(self->next)];
+	uint32_t n = self->seen[call % 64], left = -n % TIMED_EACH;
+
+	if (n < TIMED_FIRST || left == 0 || self->is_preparing)
+		return;
+	self->is_preparing = true;
+	atomic_signal_fence(memory_order_seq_cst);
+	/* What the one before has not used up. */
+	self->seen[next->call % 64] = (uint16_t)(self->seen[next->call % 64] - next->left);
+	next->left = 0;
+	atomic_signal_fence(memory_order_seq_cst);
+	next->word = word;
+	next->counts = counts;
+	next->call = call;
+	self->seen[call % 64] = (uint16_t)(n + left);
+	atomic_signal_fence(memory_order_seq_cst);
+	next->left = left;
+	self->is_preparing = false;
+}
+
 void dz_engine_span_begin(struct dz_engine *e, struct dz_trace_self *self,
 			  struct dz_call_span *span, uint32_t call)
 {
-	uint16_t n = self->seen[call % 64]++;
+	uint16_t n;
 
 	span->outer = self->span;
 	self->span = ++self->spans;
+	span->weight = 0;
+	span->start = 0;
+	if (trace_next(e, self, call))
+		return;
+	n = self->seen[call % 64]++;
 	span->weight = n < TIMED_FIRST ? 1 : n % TIMED_EACH == 0 ? TIMED_EACH : 0;
 	if (trace_word(e) & DZ_TRACE_LINES)
 		span->weight = 1;
@@ -592,13 +657,22 @@ static const struct dz_call_info *trace_needs(const struct dz_trace_self *self)
 bool dz_engine_span_count(struct dz_engine *e, struct dz_trace_self *self,
 			  struct dz_call_span *span, uint32_t call, int64_t result)
 {
-	uint64_t ticks = span->weight ? dz_ticks() - span->start : 0, word;
-	struct dz_trace_file *f = trace_mine(e, self, &word);
+	struct dz_trace_counts *counts = NULL;
+	struct dz_trace_file *f;
+	uint64_t ticks, word;
 
+	if (!span->weight && trace_count_next(e, self, call, result)) {
+		self->span = span->outer;
+		return true;
+	}
+	ticks = span->weight ? dz_ticks() - span->start : 0;
+	f = trace_mine(e, self, &word);
 	if (f && (word & DZ_TRACE_LINES))
 		return false;
 	if (f && call < DZ_STAT_CALLS)
-		trace_count(f, self->table, trace_needs(self), span, ticks, call, result);
+		counts = trace_count(f, self->table, trace_needs(self), span, ticks, call, result);
+	if (counts)
+		trace_prepare_next(self, word, call, counts);
 	self->span = span->outer;
 	return true;
 }

@@ -199,6 +199,8 @@ struct dz_seg;
 /* In dz_engine_open: is this process to be traced from its start?  Sets its word. */
 void dz_trace_begin(struct dz_engine *e, char *const *envp);
 /* In a forked child, whose parent's word was `word`. */
+/* A copy of a thread: it has its own table to find. */
+void dz_trace_forget_next(const struct dz_engine *e);
 void dz_trace_fork_child(struct dz_engine *e, uint64_t word);
 void dz_trace_end(struct dz_engine *e);
 

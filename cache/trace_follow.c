@@ -184,6 +184,7 @@ void dz_trace_fork_child(struct dz_engine *e, uint64_t word)
 	struct dz_member *m = trace_member(e);
 
 	atomic_store_explicit(&e->trace_lock, 0, memory_order_relaxed);
+	dz_trace_forget_next(e);
 	e->front.trace = m ? &m->trace : &e->no_trace;
 	if (trace_goes_on(word))
 		trace_set(e, word);

@@ -3,7 +3,7 @@
 /* The rings of dz trace: writers in threads, a reader, and what may go wrong between them. */
 #include "seg_fixture.h"
 
-#include "cache/engine.h"
+#include "cache/engine_priv.h"
 #include "tools/trace.h"
 
 #include <pthread.h>
@@ -205,25 +205,80 @@ static void who_was_let_go_takes_its_word_back(void **state)
 	assert_int_equal(f->events.n, 1);
 }
 
+/* `n` calls with this result. */
+static void make_calls(struct fixture *f, uint32_t call, int64_t result, int n)
+{
+	for (int i = 0; i < n; i++) {
+		struct dz_call_span span;
+
+		dz_engine_span_begin(f->e, &self, &span, call);
+		assert_true(dz_engine_span_count(f->e, &self, &span, call, result));
+	}
+}
+
+static uint64_t timed_of(const struct trace_sum *sum, uint32_t call)
+{
+	uint64_t timed = 0;
+
+	for (int b = 0; b < DZ_TRACE_BUCKETS; b++)
+		timed += sum->rows[call].buckets[b];
+	return timed;
+}
+
 static void counts_are_exact_and_times_are_of_all_that_wait(void **state)
 {
 	struct fixture *f = *state;
 	static struct trace_sum sum;
-	uint64_t timed = 0;
 
 	memset(&sum, 0, sizeof(sum));
-	for (uint64_t i = 1; i <= 1003; i++) {
-		struct dz_call_span span;
-
-		dz_engine_span_begin(f->e, &self, &span, CALL_PREAD);
-		assert_true(dz_engine_span_count(f->e, &self, &span, CALL_PREAD, 10));
-	}
+	make_calls(f, CALL_PREAD, 10, 1003);
 	trace_sum_tables(&sum, &f->s, true);
 	assert_int_equal(sum.rows[CALL_PREAD].calls[0], 1003);
 	assert_int_equal(sum.rows[CALL_PREAD].bytes, 10030);
-	for (int b = 0; b < DZ_TRACE_BUCKETS; b++)
-		timed += sum.rows[CALL_PREAD].buckets[b];
-	assert_in_range(timed, 1003 - 8, 1003 + 8);
+	assert_in_range(timed_of(&sum, CALL_PREAD), 1003 - 32, 1003 + 32);
+}
+
+/* CALL_PREAD + 4 has the same place among the calls that are prepared. */
+static void counts_are_exact_when_calls_alternate_and_fail(void **state)
+{
+	struct fixture *f = *state;
+	static struct trace_sum sum;
+	const uint32_t other = CALL_PREAD + 4;
+
+	memset(&sum, 0, sizeof(sum));
+	for (int i = 0; i < 500; i++) {
+		make_calls(f, CALL_PREAD, 10, 1 + i % 3);
+		make_calls(f, other, i % 5 ? 0 : -EIO, 1);
+		make_calls(f, CALL_PREAD + 1, 1, 1);
+	}
+	trace_sum_tables(&sum, &f->s, true);
+	assert_int_equal(sum.rows[CALL_PREAD].calls[0], 999);
+	assert_int_equal(sum.rows[CALL_PREAD].bytes, 9990);
+	assert_int_equal(sum.rows[other].calls[0], 500);
+	assert_int_equal(sum.rows[other].errors, 100);
+	assert_int_equal(sum.rows[CALL_PREAD + 1].bytes, 500);
+	assert_in_range(timed_of(&sum, CALL_PREAD), 999 - 32, 999 + 32);
+	assert_in_range(timed_of(&sum, other), 500 - 32, 500 + 32);
+}
+
+static void a_call_that_waited_is_not_taken_for_one_from_memory(void **state)
+{
+	struct fixture *f = *state;
+	static struct trace_sum sum;
+	struct dz_call_span span;
+
+	memset(&sum, 0, sizeof(sum));
+	dz_engine_set_trace_self(f->e, &self);
+	make_calls(f, CALL_PREAD, 10, 70);
+	dz_engine_span_begin(f->e, &self, &span, CALL_PREAD);
+	assert_int_equal(span.weight, 0);
+	dz_call_needed(f->e, DZ_TIER_DISK, 5000);
+	assert_true(dz_engine_span_count(f->e, &self, &span, CALL_PREAD, 10));
+	make_calls(f, CALL_PREAD, 10, 70);
+	trace_sum_tables(&sum, &f->s, true);
+	assert_int_equal(sum.rows[CALL_PREAD].calls[0], 140);
+	assert_int_equal(sum.rows[CALL_PREAD].calls[DZ_TIER_DISK], 1);
+	assert_int_equal(sum.rows[CALL_PREAD].bytes, 1410);
 }
 
 static void a_bucket_holds_what_falls_into_it(void **state)
@@ -252,6 +307,10 @@ int main(void)
 		cmocka_unit_test_setup_teardown(who_was_let_go_takes_its_word_back, setup_lines,
 						teardown),
 		cmocka_unit_test_setup_teardown(counts_are_exact_and_times_are_of_all_that_wait,
+						setup_counts, teardown),
+		cmocka_unit_test_setup_teardown(counts_are_exact_when_calls_alternate_and_fail,
+						setup_counts, teardown),
+		cmocka_unit_test_setup_teardown(a_call_that_waited_is_not_taken_for_one_from_memory,
 						setup_counts, teardown),
 		cmocka_unit_test(a_bucket_holds_what_falls_into_it),
 	};
