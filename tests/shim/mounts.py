@@ -222,6 +222,20 @@ def each_library_on_the_mount_is_itself_with_what_it_needs(trees):
 
 
 @test
+def a_library_that_a_program_loads_itself_serves_who_calls_it(trees):
+    """It stands behind libc then; with and without an agent."""
+    python = ("import ctypes, os; our = ctypes.CDLL(os.environ['DZ_LIB']); data = ctypes.create_string_buffer(6)\n"
+              "fd = our.open((os.environ['AT'] + '/text/other.txt').encode(), 0)\n"
+              "print(our.read(fd, data, 6), data.value, our.close(fd))\n")
+    for fetch in ("agent", "inline"):
+        env = {**trees.env, "DELTAZERO_FETCH": fetch, "AT": trees.mount,
+               "DZ_LIB": os.path.join(os.environ["DZ_BUILD"], "libdeltazero.so")}
+        subprocess.run([libshim.libblob.dz(), "purge"], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        done = subprocess.run([sys.executable, "-c", python], env=env, stdout=subprocess.PIPE, text=True, timeout=60)
+        assert done.stdout == "6 b'anothe' 0\n" and done.returncode == 0, (fetch, done)
+
+
+@test
 def a_static_program_gets_the_right_bytes_or_an_error(trees):
     """The library cannot enter it; the kernel will not read a marker."""
     source, program = (os.path.join(trees.tmp, name) for name in ("static.c", "static"))
