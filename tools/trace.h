@@ -167,7 +167,7 @@ struct trace_sum_row {
 	uint64_t ns[DZ_TIERS];
 	uint64_t errors, bytes, max_ns;
 	uint64_t queue_ns, net_ns, disk_ns;
-	uint64_t buckets[DZ_TRACE_BUCKETS];
+	uint64_t buckets[DZ_TIERS][DZ_TRACE_BUCKETS];
 };
 #define TRACE_MISSED_MAX 256
 struct trace_missed {

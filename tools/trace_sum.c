@@ -28,7 +28,7 @@ void trace_sum_event(struct trace_sum *sum, const struct trace_event *ev)
 	r->queue_ns += (uint64_t)ev->queue_us * 1000;
 	r->net_ns += (uint64_t)ev->net_us * 1000;
 	r->disk_ns += (uint64_t)ev->disk_us * 1000;
-	r->buckets[dz_trace_bucket(ev->end - ev->start)]++;
+	r->buckets[ev->tier][dz_trace_bucket(ev->end - ev->start)]++;
 }
 
 /* ---- the tables of threads ---- */
@@ -61,7 +61,8 @@ static void add_row(struct trace_sum_row *r, const struct dz_trace_row *from,
 		r->net_ns += load(&c->net_ns);
 		r->disk_ns += load(&c->disk_ns);
 		for (int b = 0; b < DZ_TRACE_BUCKETS; b++)
-			r->buckets[b] += atomic_load_explicit(&c->buckets[b], memory_order_relaxed);
+			r->buckets[t][b] +=
+				atomic_load_explicit(&c->buckets[b], memory_order_relaxed);
 	}
 }
 
@@ -159,7 +160,7 @@ struct line {
 	bool is_data;
 	bool is_name; /* looks up a name: in memory unless a tier says otherwise */
 	struct trace_sum_row r;
-	uint64_t calls, ns;
+	uint64_t calls, ns, buckets[DZ_TRACE_BUCKETS];
 };
 
 static void join(struct line *l, const struct trace_sum_row *r)
@@ -168,9 +169,9 @@ static void join(struct line *l, const struct trace_sum_row *r)
 		l->r.calls[t] += r->calls[t];
 		l->calls += r->calls[t];
 		l->ns += r->ns[t];
+		for (int b = 0; b < DZ_TRACE_BUCKETS; b++)
+			l->buckets[b] += r->buckets[t][b];
 	}
-	for (int b = 0; b < DZ_TRACE_BUCKETS; b++)
-		l->r.buckets[b] += r->buckets[b];
 	l->r.errors += r->errors;
 	l->r.max_ns = dz_max_u64(l->r.max_ns, r->max_ns);
 	if (l->is_data)
@@ -265,10 +266,10 @@ static uint64_t quantile(const struct line *l, double share, const struct trace_
 	uint64_t seen = 0, all = 0, want;
 
 	for (uint32_t b = 0; b < DZ_TRACE_BUCKETS; b++)
-		all += l->r.buckets[b];
+		all += l->buckets[b];
 	want = (uint64_t)(share * (double)all);
 	for (uint32_t b = 0; b < DZ_TRACE_BUCKETS; b++) {
-		seen += l->r.buckets[b];
+		seen += l->buckets[b];
 		if (seen > want || seen == all)
 			return dz_min_u64(trace_ns(s, dz_trace_bucket_end(b)), l->r.max_ns);
 	}

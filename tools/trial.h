@@ -56,8 +56,8 @@ struct trial_run {
 	double other_wait_seconds; /* of processes that were too short to be seen */
 	struct trial_file *files;  /* likewise */
 	uint32_t n_files;
-	/* calls that read, by how long they took; edges in ns */
-	uint64_t latency[DZ_TRACE_BUCKETS];
+	/* calls that read, by tier and by how long they took; edges in ns */
+	uint64_t latency[DZ_TIERS][DZ_TRACE_BUCKETS];
 	double latency_ns[DZ_TRACE_BUCKETS];
 	uint64_t calls[DZ_TIERS], call_ns[DZ_TIERS];
 };

@@ -154,7 +154,7 @@ static void print_cards(FILE *to, const struct trial *t)
 		trial_svg_throughput(to, t, (enum trial_mode)mode);
 		close_card(to);
 	}
-	open_card(to, "How long reads took", mode_keys);
+	open_card(to, "How long reads took", tier_keys);
 	trial_svg_latency(to, t);
 	close_card(to);
 	open_card(to, "Which processes waited for data", mode_keys);

@@ -280,11 +280,11 @@ static void collect_latency(struct look *l)
 
 		if (!(trace_call_info(call)->classes & TRACE_DATA) || !row->bytes)
 			continue;
-		for (int b = 0; b < DZ_TRACE_BUCKETS; b++)
-			run->latency[b] += row->buckets[b];
 		for (int t = 0; t < DZ_TIERS; t++) {
 			run->calls[t] += row->calls[t];
 			run->call_ns[t] += row->ns[t];
+			for (int b = 0; b < DZ_TRACE_BUCKETS; b++)
+				run->latency[t][b] += row->buckets[t][b];
 		}
 	}
 }

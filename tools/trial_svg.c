@@ -255,6 +255,7 @@ void trial_svg_throughput(FILE *to, const struct trial *t, enum trial_mode mode)
 #define PER_DECADE 4
 #define BINS	   (DECADES * PER_DECADE)
 #define FIRST_NS   100.0
+#define HISTOGRAM  56 /* high */
 
 static int bin_of(double ns)
 {
@@ -271,25 +272,74 @@ static int bin_of(double ns)
 	return bin < BINS ? bin : BINS - 1;
 }
 
-static double fill_bins(const struct trial_run *run, double bins[BINS])
+/* The share of the calls in each bin, by tier; the largest of a bin. */
+static double fill_bins(const struct trial_run *run, double bins[DZ_TIERS][BINS])
 {
 	double all = 0, most = 0;
 
-	for (int b = 0; b < DZ_TRACE_BUCKETS; b++)
-		all += (double)run->latency[b];
-	for (int b = 0; b < DZ_TRACE_BUCKETS && all > 0; b++)
-		bins[bin_of(run->latency_ns[b])] += (double)run->latency[b] / all;
-	for (int i = 0; i < BINS; i++)
-		most = larger(most, bins[i]);
+	for (int t = 0; t < DZ_TIERS; t++) {
+		for (int b = 0; b < DZ_TRACE_BUCKETS; b++)
+			all += (double)run->latency[t][b];
+	}
+	for (int t = 0; t < DZ_TIERS && all > 0; t++) {
+		for (int b = 0; b < DZ_TRACE_BUCKETS; b++)
+			bins[t][bin_of(run->latency_ns[b])] += (double)run->latency[t][b] / all;
+	}
+	for (int i = 0; i < BINS; i++) {
+		double sum = 0;
+
+		for (int t = 0; t < DZ_TIERS; t++)
+			sum += bins[t][i];
+		most = larger(most, sum);
+	}
 	return most;
+}
+
+/* Tiers one upon the other, the fastest at the bottom. */
+static void draw_bins(FILE *to, double bins[DZ_TIERS][BINS], double base, double most)
+{
+	const double w = (WIDTH - 24.0) / BINS;
+
+	for (int i = 0; i < BINS; i++) {
+		double y = base;
+
+		for (int t = 0; t < DZ_TIERS; t++) {
+			/* What happened at all is seen. */
+			double size = larger(HISTOGRAM * bins[t][i] / most, 1.5);
+
+			if (bins[t][i] <= 0)
+				continue;
+			y -= size;
+			bar(to, tier_class[t], 12 + i * w, y, w - 1, size);
+		}
+	}
+	fprintf(to, "<path class=\"line\" d=\"M12 %.0fh%d\"/>\n", base, WIDTH - 24);
+}
+
+static void draw_decades(FILE *to, double y)
+{
+	static const char *const decades[] = { "100 ns", "",	   "10 µs", "",	   "1 ms",
+					       "",	 "100 ms", "",	    "10 s" };
+
+	for (int i = 0; i <= DECADES; i++) {
+		bool is_first = i == 0, is_last = i == DECADES;
+
+		fprintf(to,
+			"<text class=\"soft\" text-anchor=\"%s\" x=\"%.1f\" y=\"%.0f\">%s"
+			"</text>\n",
+			is_first  ? "start"
+			: is_last ? "end"
+				  : "middle",
+			is_first  ? 6
+			: is_last ? WIDTH - 6
+				  : 12 + i * (WIDTH - 24.0) / DECADES,
+			y, decades[i]);
+	}
 }
 
 void trial_svg_latency(FILE *to, const struct trial *t)
 {
-	static const char *const decades[] = { "100 ns", "",	   "10 µs", "",	   "1 ms",
-					       "",	 "100 ms", "",	    "10 s" };
-	double bins[TRIAL_MODES][BINS] = { { 0 } }, most = 0;
-	const double w = (WIDTH - 24.0) / BINS, h = 56;
+	double bins[TRIAL_MODES][DZ_TIERS][BINS] = { { { 0 } } }, most = 0;
 
 	for (int mode = 0; mode < TRIAL_MODES; mode++) {
 		const struct trial_run *run = trial_median(t, (enum trial_mode)mode);
@@ -301,31 +351,18 @@ void trial_svg_latency(FILE *to, const struct trial *t)
 		nothing(to, "No call read data below the mount.");
 		return;
 	}
-	begin(to, (int)(TRIAL_MODES * (h + 6)) + 22,
-	      "histograms of the time that calls took which read, on a logarithmic scale");
+	begin(to, TRIAL_MODES * (HISTOGRAM + 14) + 22,
+	      "histograms of the time that calls took which read, by the tier that they "
+	      "needed, on a logarithmic scale");
 	for (int mode = 0; mode < TRIAL_MODES; mode++) {
-		double base = (mode + 1) * (h + 6) - 4;
+		double base = (mode + 1) * (HISTOGRAM + 14) - 4;
 
-		for (int i = 0; i < BINS; i++) {
-			/* What happened at all is seen. */
-			double size = bins[mode][i] > 0 ? larger(h * bins[mode][i] / most, 1.5) : 0;
-
-			if (size > 0)
-				bar(to, mode_class[mode], 12 + i * w, base - size, w - 1, size);
-		}
-		fprintf(to, "<path class=\"line\" d=\"M12 %.0fh%d\"/>\n", base, WIDTH - 24);
-	}
-	for (int i = 0; i <= DECADES; i++)
 		fprintf(to,
-			"<text class=\"soft\" text-anchor=\"%s\" x=\"%.1f\" y=\"%.0f\">%s"
-			"</text>\n",
-			i == 0	       ? "start"
-			: i == DECADES ? "end"
-				       : "middle",
-			i == 0	       ? 6
-			: i == DECADES ? WIDTH - 6
-				       : 12 + i * PER_DECADE * w,
-			TRIAL_MODES * (h + 6) + 14, decades[i]);
+			"<text class=\"soft\" text-anchor=\"end\" x=\"%d\" y=\"%.0f\">%s</text>\n",
+			WIDTH - 12, base - HISTOGRAM, trial_titles[mode]);
+		draw_bins(to, bins[mode], base, most);
+	}
+	draw_decades(to, TRIAL_MODES * (HISTOGRAM + 14) + 14);
 	end(to);
 }
 

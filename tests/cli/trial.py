@@ -66,7 +66,7 @@ def a_job_that_waits_for_blob_is_advised_to_use_the_cache(server):
     assert list(run) == ["no cache", "cold", "warm"], run
     for mode in run.values():
         assert mode["status"] == 0 and sum(mode["stat"]["hit_bytes"].values()) == FILES * SIZE, mode
-    # The server answers after 30 ms, so somebody has to wait, however much is asked for ahead.
+    # The server answers after 60 ms, so somebody has to wait, however much is asked for ahead.
     assert run["no cache"]["wait_seconds"] > 0.2 and run["cold"]["wait_seconds"] > 0.2, run
     assert run["no cache"]["seconds"] - run["warm"]["seconds"] > 0.2, run
     assert run["warm"]["stat"]["origin"]["requests"] == 0, run
@@ -88,16 +88,21 @@ def a_job_that_waits_for_blob_is_advised_to_use_the_cache(server):
 
 @libblob.test
 def a_job_that_does_not_wait_is_told_so(server):
-    answer, run = figures(server, "--", "sh", "-c", f"cat {MOUNT}/f1 >/dev/null; sleep 4")
+    for _ in range(4):
+        answer, run = figures(server, "--", "sh", "-c", f"cat {MOUNT}/f1 >/dev/null; sleep 3")
+        seconds = [r["seconds"] for r in run.values()]
+        # Another program may have had the processor: then they did differ.
+        if max(seconds) < 1.08 * min(seconds):
+            break
     assert "does not change how long" in answer["advice"], answer["advice"]
 
 
 @libblob.test
 def a_loss_is_not_hidden(server):
     with tempfile.TemporaryDirectory() as top:
-        # Each run takes half a second longer than the one before.
+        # Each run takes a second longer than the one before.
         slow = (f"cat {MOUNT}/f1 >/dev/null; echo >>{top}/n; "
-                f"sleep $(awk 'END {{ print NR / 2 }}' {top}/n)")
+                f"sleep $(awk 'END {{ print NR }}' {top}/n)")
         answer, run = figures(server, "--", "sh", "-c", slow)
     assert answer["advice"].startswith("Do not use the cache"), answer["advice"]
     assert "loses" in answer["advice"], answer["advice"]
@@ -166,29 +171,62 @@ def the_page_is_whole_alone_and_escaped(server):
         assert "&lt;b&gt;&amp;&quot;" in text and "<b>" not in text
         assert "prefers-color-scheme:dark" in text and "width=device-width" in text
         assert "Use the cache" in text and "NaN" not in text and "nan" not in re.findall(r'="[^"]*"', text)
-        chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-        if chromium:
-            rendered(chromium, path, top)
+        for title in ("How long it took", "Where the bytes came from", "Bytes a second, no cache",
+                      "Bytes a second, cold", "Bytes a second, warm", "How long reads took",
+                      "Which processes waited for data", "Which files they waited for"):
+            assert re.search(rf"<h2>{title}</h2>.*?<svg", text, re.S), title
+        assert_latency_by_tier(text)
 
 
-def rendered(chromium, path, top):
-    """In a browser: no picture is wider than the page, on a phone as on a desk."""
-    with open(path, encoding="utf-8") as f:
-        text = f.read()
-    probe = ("<script>addEventListener('load', () => { document.title = 'wide ' + "
-             "(document.documentElement.scrollWidth > innerWidth) + ' svg ' + "
-             "[...document.querySelectorAll('svg')].every(s => { const b = s.getBBox(); "
-             "return b.width > 50 && b.x >= -1 && b.x + b.width <= 362; }); })</script>")
-    probed = os.path.join(top, "probed.html")
-    with open(probed, "w", encoding="utf-8") as f:
-        f.write(text.replace("</head>", probe + "</head>"))
-    for width in (500, 1280):
-        dom = subprocess.run([chromium, "--headless", "--no-sandbox", "--disable-gpu",
-                              f"--user-data-dir={top}/profile", f"--window-size={width},900",
-                              "--dump-dom", "file://" + probed], stdout=subprocess.PIPE,
-                             stderr=subprocess.DEVNULL, text=True, timeout=60).stdout
-        title = re.search("<title>(.*?)</title>", dom)
-        assert title and title[1] == "wide false svg true", (width, title and title[1])
+def assert_latency_by_tier(text):
+    """A histogram a run, one below the other: what came from Blob is where it was fetched."""
+    picture = re.search(r'<svg[^>]*aria-label="histograms.*?</svg>', text, re.S)[0]
+    titles = [(float(y), title) for y, title in re.findall(r'y="([0-9.]+)">(no cache|cold|warm)<', picture)]
+    bars = [(float(y), tier) for tier, y in re.findall(r'<rect class="(\w+)" x="[^"]*" y="([^"]*)"', picture)]
+    seen = {title: {tier for y, tier in bars if top <= y < top + 70} for top, title in titles}
+    assert "blob" in seen["no cache"] and "blob" in seen["cold"], seen
+    assert seen["warm"] and seen["warm"] <= {"dram", "disk"}, seen
+
+
+# What the page looks like in a browser, said by the page.
+PROBE = r"""<script>addEventListener('load', () => { const color = s => getComputedStyle(document.body)[s]
+  .match(/\d+/g).reduce((sum, n) => sum + +n, 0); parent.postMessage([innerWidth, 'wide',
+  document.documentElement.scrollWidth > innerWidth, 'svg', [...document.querySelectorAll('svg')].every(s => {
+  const b = s.getBBox(); return b.width > 50 && b.x >= -1 && b.x + b.width <= 362; }),
+  'dark', color('backgroundColor') < color('color')].join(' '), '*'); })</script>"""
+FRAME = """<!DOCTYPE html><script>addEventListener('message', e => { document.title = e.data; })</script>
+<iframe src="probed.html" width="%d" height="800" style="border:0"></iframe>"""
+
+
+@libblob.test
+def the_page_fits_a_phone_and_a_desk_by_day_and_by_night(server):
+    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if not chromium:
+        raise libblob.Skip("no chromium")
+    with tempfile.TemporaryDirectory() as top:
+        path = os.path.join(top, "report.html")
+        # A long command and long names of files: they must not make the page wide.
+        trial(server, "--report", path, "--", "sh", "-c", READ_ALL + " # " + "long" * 40)
+        with open(path, encoding="utf-8") as page, open(os.path.join(top, "probed.html"), "w", encoding="utf-8") as f:
+            f.write(page.read().replace("</head>", PROBE + "</head>"))
+        for width in (360, 1280):
+            # A window is never narrower than 500, a frame may be.
+            with open(os.path.join(top, "frame.html"), "w", encoding="utf-8") as f:
+                f.write(FRAME % width)
+            for is_dark in (False, True):
+                assert rendered(chromium, top, is_dark) == (
+                    f"{width} wide false svg true dark {str(is_dark).lower()}"), (width, is_dark)
+
+
+def rendered(chromium, top, is_dark):
+    done = subprocess.run([chromium, "--headless", "--no-sandbox", "--disable-gpu",
+                           f"--user-data-dir={top}/profile", "--window-size=1400,900",
+                           f"--blink-settings=preferredColorScheme={0 if is_dark else 1}",
+                           "--virtual-time-budget=10000", "--dump-dom", f"file://{top}/frame.html"],
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=100)
+    title = re.search("<title>(.*?)</title>", done.stdout)
+    assert title, (done.stdout[:500], done.stderr[-1000:])
+    return title[1]
 
 
 @libblob.test
@@ -214,7 +252,7 @@ def wrong_options_run_nothing(server):
         assert trial(server, *args, want=125).stdout == ""
 
 
-with libblob.serve("--latency", "30") as served:
+with libblob.serve("--latency", "60") as served:
     for i in range(FILES):
         served.write(f"data/f{i}", os.urandom(SIZE))
     libblob.run_tests(libblob.tests_of(sys.modules[__name__]), served)

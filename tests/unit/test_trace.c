@@ -220,8 +220,10 @@ static uint64_t timed_of(const struct trace_sum *sum, uint32_t call)
 {
 	uint64_t timed = 0;
 
-	for (int b = 0; b < DZ_TRACE_BUCKETS; b++)
-		timed += sum->rows[call].buckets[b];
+	for (int t = 0; t < DZ_TIERS; t++) {
+		for (int b = 0; b < DZ_TRACE_BUCKETS; b++)
+			timed += sum->rows[call].buckets[t][b];
+	}
 	return timed;
 }
 
