@@ -13,7 +13,9 @@ set -u
 build='gcc libc6-dev make liburing-dev libxxhash-dev libcurl4-openssl-dev libssl-dev libexpat1-dev libcjson-dev'
 check='libcmocka-dev clang libclang-rt-14-dev spin clang-format-14 shellcheck universal-ctags binutils g++ procps
 	curl strace tmux bpftrace python3 python3-pip python3-numpy python3-torch python3-pil dataset-fashion-mnist
-	cpio fio rsync sqlite3 xfsprogs node=nodejs npm=npm ca-certificates'
+	cpio fio rsync sqlite3 xfsprogs node=nodejs npm=npm ca-certificates groff=groff-base'
+# Ubuntu has it as a snap only.
+grep -qs '^ID=ubuntu' /etc/os-release || check="$check chromium=chromium"
 python=$(basename "$(readlink -f /usr/bin/python3 || echo python3.11)")
 lib=/usr/lib/x86_64-linux-gnu
 apps="python3-h5py /usr/lib/$python/test/test_os.py=lib$python-testsuite
