@@ -34,6 +34,18 @@ int dz_bounce_new(struct dz_bounce **out)
 	return 0;
 }
 
+bool dz_bounce_wait(struct dz_bounce *b, const struct dz_io *io)
+{
+	while (!io->is_done && dz_ring_wait(b->ring) >= 0)
+		;
+	/* Where I/O is done at once, what ended counts until it is asked for. */
+	if (!dz_ring_is_uring(b->ring))
+		dz_ring_wait(b->ring);
+	if (!io->is_done)
+		b->is_broken = true;
+	return io->is_done;
+}
+
 void dz_bounce_free(struct dz_bounce *b)
 {
 	bool is_inherited;

@@ -101,6 +101,11 @@ static inline uint32_t dz_pieces(uint32_t off, size_t n)
 }
 
 ssize_t dz_read_at(struct dz_engine *e, struct dz_ofile *f, void *buf, size_t len, uint64_t off);
+static inline struct dz_key dz_read_key(const struct dz_ofile *f, uint64_t blk)
+{
+	return dz_block_key((struct dz_key){ f->key_lo, f->key_hi }, blk);
+}
+
 /*
  * From the disk tier: as many of `len` bytes from `off` of block `blk` on as lie
  * there block after block (> 0), 0 the first block is not there, -errno.
@@ -109,6 +114,22 @@ ssize_t dz_read_disk(struct dz_engine *e, struct dz_ofile *f, uint64_t blk, uint
 		     size_t len, void *dst);
 /* From the disk tier into DRAM, whatever the policy says.  0, -ENOENT, -ENOSPC. */
 int dz_disk_bring(struct dz_engine *e, const struct dz_ofile *f, uint64_t blk);
+/* Block `blk`, checked, which these parts have one after the other, becomes a DRAM block. */
+int dz_disk_promote(struct dz_engine *e, const struct dz_ofile *f, uint64_t blk,
+		    const struct iovec *parts, uint32_t n_parts);
+
+/*
+ * What a thread reads of one file from the disk tier, in order (read_stream.c); `b` is
+ * locked.  First the place: what is under way for somewhere else is waited for and
+ * forgotten.  Then what is read from there, up to `len` bytes: how many, 0 the first is not
+ * on the disk; or, read by other ways, how many those were.
+ */
+void dz_stream_place(const struct dz_ofile *f, struct dz_bounce *b, uint64_t pos);
+ssize_t dz_stream_read(struct dz_engine *e, const struct dz_ofile *f, struct dz_bounce *b,
+		       size_t len, void *dst);
+void dz_stream_went(struct dz_stream *s, size_t n);
+/* Nothing is under way any more. */
+void dz_stream_drop(struct dz_bounce *b);
 /* Asks for blocks [first, last] unless some tier has them; does not wait. */
 void dz_read_prefetch(struct dz_engine *e, const struct dz_ofile *f, uint64_t first, uint64_t last);
 

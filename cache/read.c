@@ -143,11 +143,6 @@ bool dz_dram_has(const struct dz_seg *seg, struct dz_key key, uint32_t mask)
 		mask) == mask;
 }
 
-static struct dz_key read_key(const struct dz_ofile *f, uint64_t blk)
-{
-	return dz_block_key((struct dz_key){ f->key_lo, f->key_hi }, blk);
-}
-
 static inline _Atomic uint32_t *read_hint(struct dz_engine *e, const struct dz_ofile *f,
 					  uint64_t blk)
 {
@@ -164,7 +159,7 @@ static uint32_t read_all(const struct dz_ofile *f, uint64_t blk)
 
 static bool read_is_cached(const struct dz_engine *e, const struct dz_ofile *f, uint64_t blk)
 {
-	struct dz_key key = read_key(f, blk);
+	struct dz_key key = dz_read_key(f, blk);
 	uint64_t ctl;
 
 	return dz_dram_has(&e->seg, key, read_all(f, blk)) ||
@@ -260,7 +255,7 @@ static uint32_t read_want(struct dz_ofile *f, uint64_t blk, uint32_t off, size_t
 static ssize_t read_slow(struct dz_engine *e, struct dz_ofile *f, uint64_t blk, uint32_t off,
 			 size_t n, size_t left, void *dst, enum dz_tier *tier)
 {
-	struct dz_key key = read_key(f, blk);
+	struct dz_key key = dz_read_key(f, blk);
 	uint32_t slot;
 	uint64_t last = (blk * DZ_BLOCK_BYTES + off + left - 1) / DZ_BLOCK_BYTES;
 
@@ -348,7 +343,7 @@ static inline bool read_near(struct dz_engine *e, struct dz_ofile *f, uint64_t b
 	if (slot >= e->seg.n_dram_slots)
 		return false;
 	dz_index_prefetch(&e->seg, slot, off, n);
-	if (!read_is_at(&e->seg, read_key(f, blk), slot, off, n, &ctl))
+	if (!read_is_at(&e->seg, dz_read_key(f, blk), slot, off, n, &ctl))
 		return false;
 	read_count_hit(e, f, n);
 	return read_copy(&e->seg, slot, ctl, off, n, dst);
@@ -365,12 +360,13 @@ static ssize_t read_blocks(struct dz_engine *e, struct dz_ofile *f, void *buf, s
 		size_t n = (size_t)dz_min_u64(len - done, DZ_BLOCK_BYTES - in);
 		enum dz_tier tier = DZ_TIER_DRAM;
 		uint8_t *dst = (uint8_t *)buf + done;
-		ssize_t got = (ssize_t)dz_dram_copy(&e->seg, read_key(f, blk), in, n, dst, &slot);
+		ssize_t got =
+			(ssize_t)dz_dram_copy(&e->seg, dz_read_key(f, blk), in, n, dst, &slot);
 
 		if (got)
 			atomic_store_explicit(read_hint(e, f, blk), slot, memory_order_relaxed);
 		if (!got && e->shared.hdr)
-			got = (ssize_t)dz_dram_copy(&e->shared, read_key(f, blk), in, n, dst,
+			got = (ssize_t)dz_dram_copy(&e->shared, dz_read_key(f, blk), in, n, dst,
 						    &slot);
 		if (!got) {
 			since = dz_now_ns();

@@ -2,15 +2,12 @@
 /*
  * Reading from the disk tier.
  *
- * The happy path: the range is cut into units of up to 256 KiB; up to eight are
- * under way, in order; the oldest is waited for, checked (is the slot still this
- * block's?) and copied to the program.  A block that is worth a place in DRAM, or
- * that was found in a journal and has not been checked yet, is read whole, checked
- * against its CRC and offered to DRAM.
+ * The happy path: parts of blocks are read as a stream (read_stream.c).  A block that
+ * is worth a place in DRAM, or that was found in a journal and has not been checked
+ * yet, is read whole, checked against its CRC and offered to DRAM.
  *
- * A unit that fails its check ends the run: what came before counts, the rest is
- * looked for again by the caller.  Buffers are private, so an I/O of a process
- * that was killed lands nowhere that matters.
+ * What fails its check is looked for again by the caller.  Buffers are private, so an
+ * I/O of a process that was killed lands nowhere that matters.
  */
 #include "cache/engine_priv.h"
 #include "cache/evict.h"
@@ -21,42 +18,22 @@
 #include <errno.h>
 #include <string.h>
 
-struct unit {
-	uint32_t slot;
-	uint64_t ctl;
-	uint32_t len, skip;
-};
-
-struct run {
-	struct dz_engine *e;
-	const struct dz_ofile *f;
-	struct dz_bounce *b;
-	uint8_t *dst;
-	uint64_t pos, end; /* of the file: next byte to start, and where to stop */
-	struct unit unit[DZ_BOUNCE_IOS];
-	uint32_t head, n; /* units under way */
-};
-
-static struct dz_key run_key(const struct dz_ofile *f, uint64_t blk)
-{
-	return dz_block_key((struct dz_key){ f->key_lo, f->key_hi }, blk);
-}
-
 /* ---- one whole block ---- */
 
-/* A checked block in b->data becomes a DRAM block, if the policy wants it. */
-static int disk_promote(struct dz_engine *e, const struct dz_ofile *f, uint64_t blk,
-			const uint8_t *data, uint32_t len)
+int dz_disk_promote(struct dz_engine *e, const struct dz_ofile *f, uint64_t blk,
+		    const struct iovec *parts, uint32_t n_parts)
 {
 	const struct dz_seg *seg = &e->seg;
-	struct dz_key key = run_key(f, blk);
+	struct dz_key key = dz_read_key(f, blk);
 	uint64_t ctl, ready;
 	struct dz_slot *s;
-	uint32_t n;
+	uint32_t n, len = 0;
 	int ret = -ENOSPC;
 
 	if (seg->member >= seg->n_members)
 		return ret;
+	for (uint32_t i = 0; i < n_parts; i++)
+		len += (uint32_t)parts[i].iov_len;
 	atomic_fetch_add_explicit(&seg->members[seg->member].filling, 1, memory_order_relaxed);
 	n = dz_slot_alloc(seg, DZ_TIER_DRAM, len, seg->member, &ctl);
 	if (n == DZ_NONE)
@@ -67,7 +44,8 @@ static int disk_promote(struct dz_engine *e, const struct dz_ofile *f, uint64_t 
 	atomic_store_explicit(&s->len, len, memory_order_relaxed);
 	atomic_store_explicit(&s->kind, DZ_KIND_DATA, memory_order_relaxed);
 	atomic_store_explicit(&s->group, f->group, memory_order_relaxed);
-	memcpy(dz_seg_page(seg, n), data, len);
+	for (uint32_t i = 0, at = 0; i < n_parts; at += (uint32_t)parts[i++].iov_len)
+		memcpy(dz_seg_page(seg, n) + at, parts[i].iov_base, parts[i].iov_len);
 	memset(dz_seg_page(seg, n) + len, 0, dz_round_up(len, DZ_PAGE) - len);
 	atomic_store_explicit(&s->valid, dz_pieces(0, len), memory_order_release);
 	ret = dz_index_insert(seg, key, DZ_TIER_DRAM, n, DZ_NONE);
@@ -78,6 +56,12 @@ static int disk_promote(struct dz_engine *e, const struct dz_ofile *f, uint64_t 
 out:
 	atomic_fetch_sub_explicit(&seg->members[seg->member].filling, 1, memory_order_relaxed);
 	return ret == -EEXIST ? 0 : ret;
+}
+
+static int disk_promote(struct dz_engine *e, const struct dz_ofile *f, uint64_t blk,
+			const struct dz_bounce *b, uint32_t len)
+{
+	return dz_disk_promote(e, f, blk, &(struct iovec){ b->data, len }, 1);
 }
 
 /* Reads `len` bytes of a block to the front of the buffers, several units at once. */
@@ -99,11 +83,8 @@ static int disk_read_block(struct dz_engine *e, struct dz_bounce *b, uint32_t sl
 		}
 	}
 	for (uint32_t i = 0; i < n; i++) {
-		int one;
-
-		while (!b->io[i].is_done && dz_ring_wait(b->ring) >= 0)
-			;
-		one = b->io[i].is_done ? dz_disk_check_read(e->disk, slot, ctl, &b->io[i]) : -EIO;
+		bool is_done = dz_bounce_wait(b, &b->io[i]);
+		int one = is_done ? dz_disk_check_read(e->disk, slot, ctl, &b->io[i]) : -EIO;
 		if (one < 0 && ret == 0)
 			ret = one;
 	}
@@ -133,8 +114,8 @@ static ssize_t disk_whole(struct dz_engine *e, const struct dz_ofile *f, struct 
 	if (block_len < 0)
 		return 0;
 	n = (size_t)dz_min_u64(len, (uint32_t)block_len - off);
-	if (dz_evict_admits(&e->seg, DZ_TIER_DRAM, run_key(f, blk), f->group))
-		disk_promote(e, f, blk, b->data, (uint32_t)block_len);
+	if (dz_evict_admits(&e->seg, DZ_TIER_DRAM, dz_read_key(f, blk), f->group))
+		disk_promote(e, f, blk, b, (uint32_t)block_len);
 	memcpy(dst, b->data + off, n);
 	dz_evict_touch(&e->seg, DZ_TIER_DISK, slot);
 	return (ssize_t)n;
@@ -150,87 +131,17 @@ int dz_disk_bring(struct dz_engine *e, const struct dz_ofile *f, uint64_t blk)
 
 	if (!dz_disk_is_on(e->disk))
 		return -ENOENT;
-	slot = dz_index_find(&e->seg, run_key(f, blk), DZ_TIER_DISK, &ctl);
+	slot = dz_index_find(&e->seg, dz_read_key(f, blk), DZ_TIER_DISK, &ctl);
 	if (slot == DZ_NONE || dz_ctl_state(ctl) != DZ_SLOT_READY)
 		return -ENOENT;
 	b = dz_engine_bounce_lock(e, &mark);
 	if (!b)
 		return -ENOSPC;
+	dz_stream_drop(b);
 	ret = disk_load(e, f, b, blk, slot, ctl);
-	ret = ret < 0 ? -ENOENT : disk_promote(e, f, blk, b->data, (uint32_t)ret);
+	ret = ret < 0 ? -ENOENT : disk_promote(e, f, blk, b, (uint32_t)ret);
 	dz_engine_bounce_unlock(e, b);
 	return ret;
-}
-
-/* ---- a run of parts ---- */
-
-/* Starts the next unit; false when there is no more, or it is not for us. */
-static bool run_start(struct run *r)
-{
-	uint64_t blk = r->pos / DZ_BLOCK_BYTES;
-	uint32_t off = (uint32_t)(r->pos % DZ_BLOCK_BYTES), i;
-	struct unit *u;
-
-	if (r->pos >= r->end || r->n == DZ_BOUNCE_IOS)
-		return false;
-	i = (r->head + r->n) % DZ_BOUNCE_IOS;
-	u = &r->unit[i];
-	u->slot = dz_index_find(&r->e->seg, run_key(r->f, blk), DZ_TIER_DISK, &u->ctl);
-	if (u->slot == DZ_NONE || dz_ctl_state(u->ctl) != DZ_SLOT_READY ||
-	    dz_disk_is_unverified(r->e->disk, u->slot)) {
-		r->end = r->pos;
-		return false;
-	}
-	u->len = (uint32_t)dz_min_u64(DZ_BOUNCE_UNIT - off % DZ_BOUNCE_UNIT,
-				      dz_min_u64(r->end - r->pos, DZ_BLOCK_BYTES - off));
-	dz_disk_prep_read(r->e->disk, u->slot, off, u->len, dz_bounce_buf(r->b, i), &r->b->io[i],
-			  &u->skip);
-	if (dz_ring_start(r->b->ring, &r->b->io[i]) < 0) {
-		r->end = r->pos;
-		return false;
-	}
-	r->pos += u->len;
-	r->n++;
-	return true;
-}
-
-/* Waits for the oldest unit and copies it; bytes, or -errno. */
-static ssize_t run_finish(struct run *r, bool copy)
-{
-	struct unit *u = &r->unit[r->head];
-	struct dz_io *io = &r->b->io[r->head];
-	int ret = -EIO;
-
-	while (!io->is_done && dz_ring_wait(r->b->ring) >= 0)
-		;
-	if (io->is_done && copy)
-		ret = dz_disk_check_read(r->e->disk, u->slot, u->ctl, io);
-	if (ret == 0) {
-		memcpy(r->dst, dz_bounce_buf(r->b, r->head) + u->skip, u->len);
-		dz_evict_touch(&r->e->seg, DZ_TIER_DISK, u->slot);
-	}
-	r->head = (r->head + 1) % DZ_BOUNCE_IOS;
-	r->n--;
-	return ret < 0 ? ret : (ssize_t)u->len;
-}
-
-static ssize_t disk_parts(struct run *r)
-{
-	ssize_t done = 0, got = 0;
-
-	while (run_start(r))
-		;
-	while (r->n) {
-		got = run_finish(r, got >= 0);
-		if (got < 0) {
-			r->end = r->pos; /* no new ones; the others are waited for */
-			continue;
-		}
-		done += got;
-		r->dst += got;
-		run_start(r);
-	}
-	return done;
 }
 
 /*
@@ -247,9 +158,10 @@ static bool disk_wants_whole(struct dz_engine *e, const struct dz_ofile *f, stru
 	if (dz_disk_is_unverified(e->disk, slot))
 		return true;
 	if (used + DZ_BLOCK_BYTES <= e->seg.dram_bytes)
-		return dz_evict_admits(&e->seg, DZ_TIER_DRAM, run_key(f, blk), f->group);
+		return dz_evict_admits(&e->seg, DZ_TIER_DRAM, dz_read_key(f, blk), f->group);
 	b->saved = dz_min_u64(b->saved + len, DZ_BLOCK_BYTES);
-	if (b->saved < price || !dz_evict_admits(&e->seg, DZ_TIER_DRAM, run_key(f, blk), f->group))
+	if (b->saved < price ||
+	    !dz_evict_admits(&e->seg, DZ_TIER_DRAM, dz_read_key(f, blk), f->group))
 		return false;
 	b->saved -= price;
 	return true;
@@ -259,24 +171,27 @@ ssize_t dz_read_disk(struct dz_engine *e, struct dz_ofile *f, uint64_t blk, uint
 		     size_t len, void *dst)
 {
 	uint64_t ctl, start = blk * DZ_BLOCK_BYTES + off;
-	struct run r = { .e = e, .f = f, .dst = dst, .pos = start, .end = start + len };
+	struct dz_bounce *b;
 	_Atomic uint64_t mark;
 	ssize_t got;
 	uint32_t slot;
 
 	if (!dz_disk_is_on(e->disk))
 		return 0;
-	slot = dz_index_find(&e->seg, run_key(f, blk), DZ_TIER_DISK, &ctl);
+	slot = dz_index_find(&e->seg, dz_read_key(f, blk), DZ_TIER_DISK, &ctl);
 	if (slot == DZ_NONE || dz_ctl_state(ctl) != DZ_SLOT_READY)
 		return 0;
-	r.b = dz_engine_bounce_lock(e, &mark);
-	if (!r.b)
+	b = dz_engine_bounce_lock(e, &mark);
+	if (!b)
 		return 0;
-	if (disk_wants_whole(e, f, r.b, blk, slot, len))
-		got = disk_whole(e, f, r.b, blk, slot, ctl, off, len, dst);
-	else
-		got = disk_parts(&r);
-	dz_engine_bounce_unlock(e, r.b);
+	dz_stream_place(f, b, start);
+	if (b->stream.n == 0 && disk_wants_whole(e, f, b, blk, slot, len)) {
+		got = disk_whole(e, f, b, blk, slot, ctl, off, len, dst);
+		dz_stream_went(&b->stream, (size_t)got);
+	} else {
+		got = dz_stream_read(e, f, b, len, dst);
+	}
+	dz_engine_bounce_unlock(e, b);
 	return got;
 }
 
@@ -353,7 +268,9 @@ struct dz_bounce *dz_engine_bounce_lock(struct dz_engine *e, _Atomic uint64_t *m
 			if (was_busy && !bounce_is_left(x))
 				continue;
 			bounce_set_mark(x, mark, turn);
-			return was_busy || !x->bounce ? bounce_renew(x) : x->bounce;
+			return was_busy || !x->bounce || !dz_ring_is_ours(x->bounce->ring)
+				       ? bounce_renew(x)
+				       : x->bounce;
 		}
 		if (old && dz_sys_3(SYS_tgkill, dz_sys_getpid(), old, 0) == 0)
 			continue;
@@ -375,7 +292,7 @@ void dz_engine_bounce_unlock(struct dz_engine *e, struct dz_bounce *b)
 		if (x->bounce != b)
 			continue;
 		atomic_store(&x->mark, NULL);
-		if (!dz_ring_in_flight(b->ring)) {
+		if (!b->is_broken) {
 			atomic_store_explicit(&x->is_busy, false, memory_order_release);
 			return;
 		}
