@@ -25,8 +25,8 @@
 
 #define STREAM_MAGIC 0x6d61657274537a64
 /*
- * A seek makes libc read a whole buffer again, and a large fread goes around it:
- * 64 KiB costs a random reader 5 us, and a sequential one nothing.
+ * A seek makes libc read a whole buffer again, and a large fread takes one after the
+ * other: 64 KiB costs a random reader 5 us, and a sequential one nothing.
  */
 #define STREAM_BUF_BYTES (64 * 1024)
 
@@ -234,7 +234,7 @@ static int reopen_source(const struct dz_path *p, FILE *fp, const char *mode)
 	if (flags < 0)
 		return flags;
 	if ((flags & O_ACCMODE) != O_RDONLY)
-		return -EROFS;
+		return p ? dz_fd_open(p, flags | O_CLOEXEC) : -EROFS;
 	if (p)
 		return real_fd(p);
 	return dz_engine_real_fd(dz_engine, dz_fd_get(fp->_fileno), true);
@@ -267,30 +267,36 @@ static int stream_reopen(const struct dz_path *p, const char *path, const char *
 }
 
 /*
+ * What a FILE holds for its wide side libc makes in fopen only, so it is taken from a
+ * second stream, which stays for ever; a kilobyte, once for each managed stream that
+ * becomes libc's own.  NULL: no memory.
+ */
+static struct _IO_wide_data *spare_wide_side(void)
+{
+	FILE *(*libc_fopen)(const char *, const char *) = DZ_REAL(fopen);
+	FILE *donor = libc_fopen("/dev/null", "re");
+
+	if (!donor)
+		return NULL;
+	dz_sys_close(donor->_fileno);
+	donor->_fileno = -1;
+	return donor->_wide_data;
+}
+
+/*
  * A stream of bytes becomes one that can be read wide: libc's own, over an ordinary
- * descriptor with the same number.  What a FILE holds for its
- * wide side libc makes in fopen only, so it is taken from a second stream, which
- * stays for ever; a kilobyte, once for each managed stream that is read wide.
+ * descriptor with the same number.
  */
 int dz_stdio_widen(FILE *fp)
 {
-	FILE *(*libc_fopen)(const char *, const char *) = DZ_REAL(fopen);
 	off64_t at = ftello64(fp);
-	FILE *donor;
 	struct _IO_wide_data *wide;
-	int ret;
 
 	/* Bytes were read: it is a stream of bytes for good. */
 	if (at != 0 || fp->_IO_read_end != fp->_IO_read_base)
 		return -EINVAL;
-	donor = libc_fopen("/dev/null", "re");
-	if (!donor)
-		return -ENOMEM;
-	wide = donor->_wide_data;
-	ret = stream_reopen(NULL, NULL, "r", fp, wide);
-	dz_sys_close(donor->_fileno);
-	donor->_fileno = -1;
-	return ret;
+	wide = spare_wide_side();
+	return wide ? stream_reopen(NULL, NULL, "r", fp, wide) : -ENOMEM;
 }
 
 FILE *dz_stdio_wrap(int fd, const char *mode)
@@ -355,13 +361,16 @@ DZ_DOOR(FILE *, freopen, const char *path, const char *mode, FILE *fp)
 	freopen_fn *libc_freopen = DZ_REAL(freopen);
 	bool is_managed = dz_fd_get(fp->_fileno) != 0;
 	struct dz_path p = { .path = NULL };
+	struct _IO_wide_data *wide;
 	long r = path ? dz_path_at(AT_FDCWD, path, &p) : 0;
 
 	if (r == 0 && path && leads_to_mount(&p))
 		r = 1;
 	if (r == 0 && !is_managed)
 		return libc_freopen(p.path, mode, fp);
-	r = r < 0 ? r : stream_reopen(r > 0 ? &p : NULL, p.path, mode, fp, NULL);
+	/* Modes "rm" and "r,ccs=" use it at once. */
+	wide = stream_of(fp) ? spare_wide_side() : NULL;
+	r = r < 0 ? r : stream_reopen(r > 0 ? &p : NULL, p.path, mode, fp, wide);
 	return dz_done(DZ_CALL_freopen, r, path, mode, fp) < 0 ? NULL : fp;
 }
 

@@ -59,6 +59,23 @@ static void names(const char *outside)
 	SAY(access(other, F_OK));
 }
 
+/* Each mode that opens to write; none makes a file. */
+static void streams(void)
+{
+	static const char *const modes[] = { "w",   "wb", "w+", "wx",  "we", "a",
+					     "a+b", "ax", "r+", "r+b", "r+e" };
+
+	for (size_t i = 0; i < sizeof(modes) / sizeof(*modes); i++) {
+		dprintf(1, "   %s\n", modes[i]);
+		SAY_PTR(fopen("text/lines.txt", modes[i]));
+		SAY_PTR(fopen("new", modes[i]));
+		SAY_PTR(fopen("text", modes[i]));
+		SAY_PTR(freopen("new", modes[i], fopen("text/lines.txt", "r")));
+		SAY_PTR(freopen("text/lines.txt", modes[i], fopen("/dev/null", "r")));
+	}
+	SAY_PTR(freopen("new", "w", stdin));
+}
+
 static void files(void)
 {
 	char name[64];
@@ -79,10 +96,7 @@ static void files(void)
 	SAY(mkostemps(strcpy(name, "tmpXXXXXX.txt"), 4, O_CLOEXEC));
 	SAY(mkostemps(strcpy(name, "tmpXXXXX.txt"), 4, 0));
 	SAY_PTR(mkdtemp(strcpy(name, "text/XXXXXX")));
-	SAY_PTR(fopen("text/lines.txt", "w"));
-	SAY_PTR(fopen("text/lines.txt", "r+"));
-	SAY_PTR(fopen("new", "a"));
-	SAY_PTR(freopen("new", "w", stdin));
+	streams();
 }
 
 typedef int xmknod_fn(int, const char *, mode_t, dev_t *);

@@ -162,6 +162,122 @@ static void wide(void)
 	SAY(fclose(f));
 }
 
+/* In each mode that opens to read, and as much of a descriptor as it allows. */
+static void modes(void)
+{
+	static const char *const names[] = { "r", "rb", "re", "rm", "rc", "rbecm", "rx", "rt" };
+	static const char *const wanted[] = { "r", "rb", "re", "r+", "w",  "w+",
+					      "a", "a+", "wx", "x",  "rw", "" };
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
+		FILE *f = SAY_PTR(fopen("text/lines.txt", names[i]));
+
+		dprintf(1, "   %s: %d %d\n", names[i], f ? fcntl(fileno(f), F_GETFD) : 0,
+			f ? fgetc(f) : 0);
+		f = f ? SAY_PTR(freopen("text/other.txt", names[i], f)) : NULL;
+		dprintf(1, "   %d\n", f ? fgetc(f) : 0);
+		if (f)
+			fclose(f);
+	}
+	for (size_t i = 0; i < sizeof(wanted) / sizeof(*wanted); i++) {
+		int fd = open("text/lines.txt", O_RDONLY);
+		FILE *f = SAY_PTR(fdopen(fd, wanted[i]));
+
+		dprintf(1, "   %s: %d\n", wanted[i], f ? fgetc(f) : 0);
+		SAY(f ? fclose(f) : close(fd));
+	}
+}
+
+/* A stream that took another file's place has all that one of libc's has. */
+static void wide_after_freopen(void)
+{
+	static const char *const names[] = { "r", "rm", "r,ccs=UTF-8" };
+	wchar_t line[100];
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
+		FILE *f = SAY_PTR(fopen("text/lines.txt", "r"));
+
+		SAY(fgetc(f));
+		f = SAY_PTR(freopen("text/unicode", names[i], f));
+		SAY_PTR(fgetws(line, 100, f));
+		SAY(say_sum(line, (long long)(wcslen(line) * sizeof(*line))));
+		SAY(fgetwc(f));
+		SAY(fclose(f));
+	}
+}
+
+static void unlocked(void)
+{
+	FILE *f = SAY_PTR(fopen("text/lines.txt", "r"));
+	fpos_t at;
+
+	SAY(fileno_unlocked(f) == fileno(f));
+	SAY(getc_unlocked(f));
+	SAY(fgetc_unlocked(f));
+	SAY(fgetpos(f, &at));
+	SAY(fread_unlocked(buf, 3, 1000, f));
+	SAY(say_sum(buf, 3000));
+	SAY_PTR(fgets_unlocked(buf, 100, f));
+	SAY(say_sum(buf, (long long)strlen(buf)));
+	SAY(feof_unlocked(f));
+	SAY(fsetpos(f, &at));
+	SAY(ftell(f));
+	SAY(fread_unlocked(buf, 1, sizeof(buf), f));
+	SAY(feof_unlocked(f) != 0);
+	SAY(ferror_unlocked(f));
+	clearerr_unlocked(f);
+	SAY(feof_unlocked(f));
+	SAY(fclose(f));
+}
+
+/* A buffer of the program's own, of libc's, of a line. */
+static void buffers(void)
+{
+	static const int kinds[] = { _IOFBF, _IOFBF, _IOLBF, _IONBF };
+	static char own[1 << 20];
+
+	for (int i = 0; i < 4; i++) {
+		FILE *f = SAY_PTR(fopen("data/large.bin", "r"));
+		long sum = 0;
+		int c;
+
+		SAY(setvbuf(f, i == 0 ? own : NULL, kinds[i], i == 2 ? 100 : sizeof(own)));
+		for (int k = 0; k < 5000 && (c = getc(f)) != EOF; k++)
+			sum = sum * 31 + c;
+		SAY(sum);
+		SAY(fseek(f, 2 << 20, SEEK_SET));
+		SAY(fread(buf, 1, 2 << 20, f));
+		SAY(say_sum(buf, 1 << 20));
+		SAY(fclose(f));
+	}
+}
+
+/* For who counts the calls: large reads, each of a MiB. */
+static int mebibytes(void)
+{
+	FILE *f = fopen("data/large.bin", "r");
+
+	for (int i = 0; i < 3; i++)
+		if (!f || fread(buf, 1, 1 << 20, f) != 1 << 20)
+			return 1;
+	return fclose(f);
+}
+
+static void pipe_modes(void)
+{
+	static const char *const names[] = { "r", "re", "w", "we", "rw", "x" };
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
+		FILE *p = SAY_PTR(popen("read x; head -n 1 < text/other.txt; echo $x", names[i]));
+
+		if (p && *names[i] == 'w')
+			SAY(fputs("written\n", p) >= 0);
+		else if (p)
+			SAY_PTR(fgets(buf, 100, p));
+		SAY(p ? pclose(p) : -1);
+	}
+}
+
 static void pipes(void)
 {
 	FILE *p = SAY_PTR(popen("head -n 2 text/lines.txt; pwd | wc -l", "r"));
@@ -175,13 +291,20 @@ int main(int argc, char **argv)
 {
 	if (argc < 2 || chdir(argv[1]) != 0)
 		return 2;
+	if (argc > 2)
+		return mebibytes();
 	setlocale(LC_ALL, "C.UTF-8");
 	reads();
 	large();
 	errors();
 	descriptors();
+	modes();
+	wide_after_freopen();
+	unlocked();
+	buffers();
 	wide();
 	reopens();
 	pipes();
+	pipe_modes();
 	return 0;
 }
