@@ -8,6 +8,7 @@
 #include "by_name.h"
 
 #include <fcntl.h>
+#include <linux/close_range.h>
 #include <pty.h>
 #include <sched.h>
 #include <signal.h>
@@ -239,6 +240,60 @@ static void spawns_with_a_copy(void)
 	close(fd);
 }
 
+/* sh says of each of these what it is to the child. */
+static char *const look[] = { (char *)"sh", (char *)"-c",
+			      (char *)"head -n 1 <&9; head -n 1 <&8; head -n 1 <&7; head -c 5",
+			      NULL };
+
+/* What an action closes is closed in the child alone; the other way round, what it keeps. */
+static void spawns_that_close(void)
+{
+	int fd = open("text/lines.txt", O_RDONLY), other = open("text/other.txt", O_RDONLY);
+
+	for (int i = 0; i < 3; i++) {
+		posix_spawn_file_actions_t fa;
+
+		posix_spawn_file_actions_init(&fa);
+		posix_spawn_file_actions_adddup2(&fa, fd, 9);
+		posix_spawn_file_actions_adddup2(&fa, other, 8);
+		posix_spawn_file_actions_adddup2(&fa, fd, 7);
+		posix_spawn_file_actions_addopen(&fa, 0, "text/lines.txt", O_RDONLY, 0);
+		if (i == 0)
+			SAY(posix_spawn_file_actions_addclose(&fa, 9));
+		else if (i == 1)
+			SAY(posix_spawn_file_actions_addclosefrom_np(&fa, 8));
+		SAY(spawn("/bin/sh", &fa, look));
+		SAY(lseek(fd, 0, SEEK_SET));
+		SAY(lseek(other, 0, SEEK_SET));
+		posix_spawn_file_actions_destroy(&fa);
+	}
+	close(fd);
+	close(other);
+}
+
+/* The flags of close_range: closed by exec, or in a table of one's own. */
+static void exec_of_a_range(unsigned int flags)
+{
+	int other = open("text/other.txt", O_RDONLY);
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		dup2(open("text/lines.txt", O_RDONLY), 9);
+		dup2(other, 8);
+		dup2(other, 7);
+		dup2(9, 0);
+		SAY(close_range(8, 9, (int)flags));
+		SAY(fcntl(9, F_GETFD));
+		SAY(read(8, buf, 3));
+		SAY(read(7, buf, 3));
+		execv("/bin/sh", look);
+		_exit(126);
+	}
+	SAY(wait_for(pid));
+	SAY(lseek(other, 0, SEEK_CUR));
+	close(other);
+}
+
 /* A path is that of the directory in which the child stands by then. */
 static void spawns_elsewhere(void)
 {
@@ -341,6 +396,9 @@ int main(int argc, char **argv)
 	execs();
 	spawns();
 	spawns_with_a_copy();
+	spawns_that_close();
+	exec_of_a_range(CLOSE_RANGE_CLOEXEC);
+	exec_of_a_range(CLOSE_RANGE_UNSHARE);
 	spawns_elsewhere();
 	terminals();
 	daemons();

@@ -63,6 +63,11 @@ def the_names_of_large_files_and_of_old_programs(trees):
 
 
 @test
+def numbers_of_system_calls(trees):
+    trees.same([libshim.program("call_syscalls"), "{}"])
+
+
+@test
 def locks_between_descriptors_processes_and_after_a_kill(trees):
     trees.same([libshim.program("call_locks"), "{}"])
 
