@@ -44,7 +44,6 @@ int main(int argc, char **argv)
 }
 """
 GOOD = b"11 line 0 of t\n--- stderr\n--- status 0\n"
-LOUD = b"--- stderr\nread: Bad file descriptor\n--- status 1\n"
 
 
 def find_library(name):
@@ -190,7 +189,7 @@ def descriptors_sent_to_a_program_without_the_library_are_EBADF(trees):
 
 
 @test
-def a_static_program_gets_the_right_bytes_or_EBADF_however_it_is_started(trees):
+def a_static_program_gets_a_real_descriptor_however_it_is_started(trees):
     static = compile(trees, "static", STATIC, "-static")
     for line in (f"{static} < {{}}/lines.txt", f"exec 7< {{}}/lines.txt; {static} 7", f"exec {static} < {{}}/lines.txt",
                  f"env -i {static} < {{}}/lines.txt", f"xargs -a /dev/null {static} < {{}}/lines.txt || {static} < {{}}/lines.txt",
@@ -201,7 +200,7 @@ def a_static_program_gets_the_right_bytes_or_EBADF_however_it_is_started(trees):
                  f"sys.exit(os.waitstatus_to_exitcode(os.waitpid(os.posix_spawn(\"{static}\", [\"x\"], dict()), 0)[1]))'",
                  f"perl -e 'open STDIN, \"<\", \"{{}}/lines.txt\"; system \"{static}\"; exit $? >> 8'"):
         said = trees.run(line, trees.mount)
-        assert said in (GOOD, LOUD), (line, said)
+        assert said == GOOD, (line, said)
 
 
 @test

@@ -138,11 +138,6 @@ print(b, os.read(b, 10))
 """])
 
 
-@test
-def programs_without_the_shim_inside_get_real_descriptors(trees):
-    trees.same("busybox-static cat < {}/text/other.txt 2>/dev/null || cat < {}/text/other.txt")
-
-
 if __name__ == "__main__":
     with libshim.trees() as both:
         run_tests(tests_of(sys.modules[__name__]), both)

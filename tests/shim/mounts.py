@@ -4,6 +4,7 @@
 """What a mount is to a program that no local tree can show: a mount point that does
 not exist as a directory, a library that is loaded from it, a call that it refuses.
 """
+import json
 import os
 import shutil
 import subprocess
@@ -221,6 +222,31 @@ def each_library_on_the_mount_is_itself_with_what_it_needs(trees):
          "OSError: libfour.so: cannot open shared object file: No such file or directory\n")
 
 
+FIRST = r"""
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+int main(int argc, char **argv)
+{
+    char b[7];
+    int fd = argc < 2 ? 0 : open(argv[1], O_RDONLY);
+    if (argc > 2 && strcmp(argv[1], "run") == 0) { execv(argv[2], argv + 2); perror("exec"); return 9; }
+    if (fd < 0 || read(fd, b, 7) != 7) { perror("read"); return 1; }
+    printf("%.6s\n", b);
+    return 5;
+}
+"""
+
+
+def make_programs(trees, folder):
+    """The same program, linked in two ways; where there is only one, a skip."""
+    for name, *options in (("dynamic",), ("static", "-static")):
+        if not shutil.which("gcc") or subprocess.run(["gcc", *options, "-o", f"{folder}/{name}", "-xc", "-"],
+                                                     input=FIRST.encode()).returncode:
+            raise Skip("no gcc " + " ".join(options))
+
+
 @test
 def a_library_that_a_program_loads_itself_serves_who_calls_it(trees):
     """It stands behind libc then; with and without an agent."""
@@ -236,19 +262,81 @@ def a_library_that_a_program_loads_itself_serves_who_calls_it(trees):
 
 
 @test
-def a_static_program_gets_the_right_bytes_or_an_error(trees):
+def a_static_program_gets_a_real_descriptor_at_its_start(trees):
     """The library cannot enter it; the kernel will not read a marker."""
-    source, program = (os.path.join(trees.tmp, name) for name in ("static.c", "static"))
-    with open(source, "w") as f:
-        f.write("#include <unistd.h>\n#include <stdio.h>\n"
-                "int main(void) { char b[7]; long n = read(0, b, 7);\n"
-                "if (n < 0) perror(\"read\"); else fwrite(b, 1, n, stdout); return n < 0; }\n")
-    if not shutil.which("gcc") or subprocess.run(["gcc", "-static", "-o", program, source]).returncode:
-        raise Skip("no gcc -static")
-    said = trees.run(f"{program} < {{}}/text/lines.txt", trees.mount)
-    good = b"line 0 --- stderr\n--- status 0\n"
-    loud = b"--- stderr\nread: Bad file descriptor\n--- status 1\n"
-    assert said in (good, loud), said
+    make_programs(trees, trees.tmp)
+    static = trees.tmp + "/static"
+    for line in (f"{static} < {{}}/text/lines.txt", f"{static} /dev/stdin < {{}}/text/lines.txt",
+                 f"{static} /proc/self/fd/0 < {{}}/text/lines.txt", f"exec 7< {{}}/text/lines.txt; {static} /dev/fd/7",
+                 f"exec 7< {{}}/text/lines.txt; {static} /proc/$$/fd/7"):
+        says(trees, line, "line 0\n", 5)
+
+
+@test
+def a_program_that_a_static_one_started_is_where_its_grandparent_was(trees):
+    make_programs(trees, trees.tmp)
+    static = trees.tmp + "/static"
+    says(trees, f"cd {{}}/tree && {static} run /bin/pwd -L; {static} run /bin/ls deep; {static} run /bin/cat z.html",
+         "ROOT/tree\ner\ny.json\n<p>z</p>\n")
+    says(trees, f"{static} run /usr/bin/head -n 1 < {{}}/text/other.txt", "another\n")
+
+
+@test
+def programs_and_scripts_on_the_mount_are_run(trees):
+    folder = os.path.join(trees.root, "data", "bin")
+    os.makedirs(folder)
+    make_programs(trees, folder)
+    for name, text in (("by_shell", "#!/bin/sh -e\nhead -n 1 $1; exit 4\n"),
+                       ("by_ours", f"#!{trees.mount}/bin/dynamic\n"), ("no_line", "head -n 1 $1; exit 3\n")):
+        with open(f"{folder}/{name}", "w") as f:
+            f.write(text)
+    subprocess.run([os.environ["DZ_BUILD"] + "/dz", "purge"], env=trees.env, check=True, stdout=subprocess.DEVNULL)
+    lines = "{}/text/lines.txt"
+    for program, said, status in (("dynamic", "line 0\n", 5), ("by_shell", "line 0 of the file\n", 4),
+                                  ("by_ours", "#!/mnt\n", 5), ("no_line", "line 0 of the file\n", 3)):
+        path = "{}/bin/" + program
+        says(trees, f"{path} {lines}", said, status)
+        says(trees, f"cd {{}}/bin; ./{program} ../text/lines.txt", said, status)
+        says(trees, f"PATH=$PATH:{{}}/bin; env {program} {lines}", said, status)
+        says(trees, f"exec sh -c '{path} {lines}'", said, status)
+    says(trees, "{}/bin/static < {}/text/lines.txt", "line 0\n", 5)
+    says(trees, "{}/bin/static {}/text/lines.txt 2>&1", "read: No such file or directory\n", 1)
+    says(trees, """python3 -uc 'if True:
+        import os, subprocess, sys
+        argv = [sys.argv[1] + "/bin/dynamic", sys.argv[1] + "/text/lines.txt"]
+        print(subprocess.run(argv, capture_output=True), subprocess.run(argv, capture_output=True, env=dict()).stdout)
+        print(os.waitpid(os.posix_spawn(argv[0], argv, os.environ), 0)[1], os.popen(" ".join(argv)).read())
+        pid = os.fork()
+        if pid == 0: os.execve(os.open(argv[0], os.O_RDONLY), argv, dict())
+        print(os.waitpid(pid, 0)[1])
+    ' {}""", "CompletedProcess(args=['ROOT/bin/dynamic', 'ROOT/text/lines.txt'], returncode=5, stdout=b'line 0\\n', "
+         "stderr=b'') b'line 0\\n'\nline 0\n1280 line 0\n\nline 0\n1280\n")
+
+
+@test
+def processes_map_the_same_pages(trees):
+    """What the kernel shows of the mappings of one file: not memory of the process, and the same place."""
+    script = """if True:
+        import mmap, sys
+        def maps(): return [line.split() for line in open("/proc/self/maps")]
+        old = maps()
+        with open(sys.argv[1] + "/data/large.bin") as f: m = mmap.mmap(f.fileno(), 2 << 20, access=mmap.ACCESS_READ)
+        m[::4096]
+        print([w[1:5] for w in maps() if w[1].startswith("r--") and "deltazero" in " ".join(w[5:]) and w not in old])
+    """
+    first, second = (trees.run([sys.executable, "-c", script, "{}"], trees.mount) for _ in range(2))
+    assert first.count(b"r--s") >= 1 and first == second, (first, second)
+
+
+@test
+def a_large_fread_takes_64_KiB_at_a_time(trees):
+    """Libc's streams over functions take a buffer at a time, by itself of 8 KiB."""
+    table = os.path.join(trees.tmp, "table")
+    subprocess.run([os.environ["DZ_BUILD"] + "/dz", "trace", "-c", "--json", "-o", table, libshim.program("call_streams"),
+                    trees.mount, "mebibytes"], env=trees.env, check=True)
+    with open(table) as f:
+        read = next(row for row in json.load(f)["calls"] if row["name"] == "read")
+    assert read["calls"] <= 48 and read["bytes"] == 3 << 20, read
 
 
 @test
