@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 
 import libblob
 
@@ -106,6 +107,8 @@ def calls_are_chosen_as_strace_chooses_them(trees):
     file = names(trace(trees, "-e", "trace=%file"))
     assert file == {"newfstatat", "openat", "access", "readlink"}, file
     assert "access" not in names(trace(trees, "-e", "trace=%desc")) >= {"read", "close", "mmap"}
+    assert names(trace(trees, "-e", "trace=%memory")) == {"mmap"}
+    assert names(trace(trees, "-f", "-e", "trace=?none,read")) == {"read"}
 
 
 @libblob.test
@@ -120,11 +123,45 @@ def calls_are_chosen_by_their_result(trees):
 def calls_are_chosen_by_path_tier_and_time(trees):
     other = trace(trees, "-P", trees.mount + "/text/other.txt")
     assert len(other) >= 2 and all("lines.txt" not in l for l in other), other
+    below = trace(trees, "-P", trees.mount + "/text")
+    assert any("other.txt" in l for l in below) and trace(trees, "-P", trees.mount + "/te") == []
+    assert not any('/begin"' in l for l in below) and sum("lines.txt" in l for l in below) > 5, below
     assert trace(trees, "-e", "tier=blob") == []
     assert trace(trees, "-e", "origin") == []
     dram = trace(trees, "-e", "tier=dram", "-e", "trace=read")
     assert dram and all(l.endswith("<dram>") for l in dram), dram
     assert trace(trees, "-e", "slower=100s") == []
+
+
+@libblob.test
+def what_blob_had_to_answer_is_chosen_when_it_had_to(trees):
+    for option in ("tier=blob", "origin", "tier=!dram", "slower=20us"):
+        subprocess.run([libblob.dz(), "purge"], env=trees.env, check=True)
+        lines = trace(trees, "-T", "-e", "trace=read", "-e", option)
+        assert len([l for l in lines if "= 100 <" in l and " blob: 1 GET" in l]) == 1, (option, lines)
+        if option == "slower=20us":
+            assert all(int(re.search(r"<0\.(\d{6})", l)[1]) >= 20 for l in lines), lines
+        else:
+            assert all(" blob: " in l for l in lines) and len(lines) < len(trace(trees, "-e", "trace=read")), lines
+
+
+@libblob.test
+def what_is_on_disk_says_how_long_the_disk_took(trees):
+    env = dict(trees.env, DELTAZERO_SHM_DIR=os.path.join(trees.tmp, "shm"), DELTAZERO_DISK_SIZE="64M",
+               DELTAZERO_CACHE_DIR=os.path.join(trees.tmp, "disk"))
+    dz = lambda *args: subprocess.run([libblob.dz(), *args], env=env, check=True, stdout=subprocess.PIPE).stdout
+    name = trees.mount + "/text/lines.txt"
+    out = os.path.join(trees.tmp, "from-disk")
+    try:
+        dz("warm", name)
+        libblob.eventually(lambda: json.loads(dz("verify", "--json").splitlines()[-1])["disk"]["good"] == 1, 20)
+        dz("purge")
+        dz("trace", "-qq", "-T", "-e", "tier=disk", "-o", out, "head", "-c", "10", name)
+        lines = open(out, encoding="utf-8").read().splitlines()
+        assert len(lines) == 1 and re.search(
+            r"read\(3, .*<0\.\d{6} disk: ((queue|copy) 0\.\d{6}, )?disk 0\.\d{6}", lines[0]), lines
+    finally:
+        dz("purge", "--disk")
 
 
 @libblob.test
@@ -134,6 +171,23 @@ def times_have_the_forms_of_strace(trees):
                            (["-t", "-t", "-t"], r"\d{10}\.\d{6} "), (["-r"], r" +\d+\.\d{6} ")):
         text = trace(trees, *options)[0]
         assert re.match(line.format(stamp), text), text
+    both = [line.split()[1:3] for line in trace(trees, "-r", "-ttt")]
+    times = [float(at) for _, at in both]
+    assert times == sorted(times) and abs(times[0] - time.time()) < 100, times[0]
+    for since, before, at in zip(both[1:], times, times[1:]):
+        assert abs(float(since[0]) - (at - before)) < 3e-6, (since, before)
+
+
+@libblob.test
+def the_table_begins_with_the_columns_of_strace(trees):
+    needs_strace()
+    theirs, ours = (lines[:2] + lines[-1:] for lines in (strace(trees, "-c"), trace(trees, "-c")))
+    for their, our in zip(theirs[:2], ours):
+        columns = their.rsplit(" ", 1)[0]
+        assert our.startswith(columns) and our.split()[-1] == their.split()[-1], (their, our)
+    for total in (theirs[2], ours[2]):
+        assert total.startswith("100.00 ") and total.split()[-1] == "total", total
+        assert int(total[32:41]) > int(total[42:51]) > 0, total
 
 
 @libblob.test
