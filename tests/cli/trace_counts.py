@@ -3,13 +3,13 @@
 # timeout: 200
 """dz trace counts every call: a program counts its own, in six threads and three
 children that return, _exit, are killed or exec, and the sums have to be equal."""
+import contextlib
 import json
 import os
 import re
 import signal
 import subprocess
 import sys
-import time
 
 import libblob
 
@@ -73,6 +73,8 @@ def lines_equal_what_the_program_counted(trees):
 def counts_from_lines_are_the_same(trees):
     made, text, _ = counted(trees, "_exit", "-C", "-e", "status=successful,failed")
     assert_counts(made, table(text))
+    # and -C shows the lines as well
+    assert len(re.findall(r"^\d+ +close\(", text, re.M)) == made["close"], text[-3000:]
 
 
 @libblob.test
@@ -116,8 +118,10 @@ def children_appear_under_their_own_numbers(trees):
     _, text, _ = counted(trees, "_exit")
     # six threads, three children
     assert len(set(re.findall(r"^(\d+) +\w+\(", text, re.M))) == 9
-    _, text, _ = counted(trees, "_exit", "--no-follow", "-tt")
-    assert "openat" in text and "[pid" in text, text[:300]
+    made, text, _ = counted(trees, "_exit", "--no-follow", "-tt")
+    # of the six threads, not of the children, which are no less busy
+    assert len(re.findall(r" openat\(AT_FDCWD", text)) * 9 == made["openat"] * 6, text[:300]
+    assert len(set(re.findall(r"^\[pid +(\d+)\].*\(", text, re.M))) <= 6, text[:300]
 
 
 def start_loop(trees):
@@ -129,8 +133,22 @@ def start_loop(trees):
 
 def traces_of(pid):
     maps = open(f"/proc/{pid}/maps").read()
-    fds = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
-    return [w for w in [*maps.split(), *fds] if "/trace." in w]
+    seen = maps.split()
+    for fd in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            seen.append(os.readlink(f"/proc/{pid}/fd/{fd}"))
+    return [w for w in seen if "/trace." in w]
+
+
+def switches(pid):
+    """How often a process has gone to sleep: `traced loop` does after each read."""
+    with open(f"/proc/{pid}/status", encoding="ascii") as f:
+        return int(re.search(r"^voluntary_ctxt_switches:\s+(\d+)", f.read(), re.M)[1])
+
+
+def wait_for_reads(pid):
+    before = switches(pid)
+    libblob.eventually(lambda: switches(pid) > before + 40, 60)
 
 
 @libblob.test
@@ -141,8 +159,8 @@ def a_running_process_is_attached_to_and_let_go(trees):
             out = os.path.join(trees.tmp, "attached")
             tracer = subprocess.Popen([libblob.dz(), "trace", "-y", "-o", out, "-p", str(loop.pid)],
                                       env=trees.env)
-            time.sleep(0.5)
-            assert traces_of(loop.pid)
+            libblob.eventually(lambda: traces_of(loop.pid), 20)
+            wait_for_reads(loop.pid)
             second = subprocess.run([libblob.dz(), "trace", "-p", str(loop.pid)], env=trees.env,
                                     stderr=subprocess.PIPE, text=True)
             assert second.returncode == 125 and "another dz trace" in second.stderr, second
@@ -151,8 +169,7 @@ def a_running_process_is_attached_to_and_let_go(trees):
             text = open(out).read()
             path = re.escape(trees.mount + "/text/lines.txt")
             assert len(re.findall(rf"read\(3<{path}>, 0x[0-9a-f]+, 1000\) = 1000 <dram>", text)) > 20, text[:500]
-            time.sleep(0.2)
-            assert traces_of(loop.pid) == []
+            libblob.eventually(lambda: traces_of(loop.pid) == [], 20)
         assert loop.poll() is None
     finally:
         loop.kill()
@@ -160,11 +177,11 @@ def a_running_process_is_attached_to_and_let_go(trees):
 
 
 FAMILY = """
-import os, subprocess, sys
+import os, select, subprocess, sys
 name = sys.argv[1] + "/text/lines.txt"
-open(name).read(10)
+f = open(name, "rb", buffering=0)
 print("ready", flush=True)
-sys.stdin.readline()
+while not select.select([sys.stdin], [], [], 0.01)[0]: f.seek(0)
 if os.fork() == 0: os.execv("/bin/cat", ["cat", name])
 os.wait()
 subprocess.run(["head", "-c", "5", name])
@@ -180,9 +197,9 @@ def children_and_successors_of_an_attached_process_are_followed(trees):
     assert job.stdout.readline() == "ready\n"
     tracer = subprocess.Popen([libblob.dz(), "trace", "-o", out, "-e", "trace=openat", "-p", str(job.pid)],
                               env=trees.env)
-    time.sleep(0.5)
-    job.communicate("go\n", timeout=30)
-    assert tracer.wait(10) == 0
+    libblob.eventually(lambda: traces_of(job.pid), 20)
+    job.communicate("go\n", timeout=60)
+    assert tracer.wait(20) == 0
     pids = re.findall(r'^(\d+) +openat\(AT_FDCWD, ".*/text/lines.txt"', open(out).read(), re.M)
     # cat after a fork, head after a spawn, wc in the place of the process itself
     assert len(pids) == 3 and len(set(pids)) == 3 and pids[2] == str(job.pid), (pids, job.pid)
@@ -194,15 +211,17 @@ def a_tracer_that_was_killed_leaves_nothing_in_the_way(trees):
     try:
         tracer = subprocess.Popen([libblob.dz(), "trace", "-o", "/dev/null", "-p", str(loop.pid)],
                                   env=trees.env)
-        time.sleep(0.3)
+        libblob.eventually(lambda: traces_of(loop.pid), 20)
         tracer.kill()
         tracer.wait()
+        first = traces_of(loop.pid)
         out = os.path.join(trees.tmp, "next")
         tracer = subprocess.Popen([libblob.dz(), "trace", "-c", "-o", out, "-p", str(loop.pid)],
                                   env=trees.env)
-        time.sleep(0.5)
+        libblob.eventually(lambda: set(traces_of(loop.pid)) - set(first), 20)
+        wait_for_reads(loop.pid)
         loop.kill()
-        assert tracer.wait(10) == 0
+        assert tracer.wait(20) == 0
         assert table(open(out).read())["read"]["calls"] > 20
     finally:
         loop.kill()
@@ -216,17 +235,37 @@ def a_process_that_is_not_there_is_an_error(trees):
     assert done.returncode == 125 and "no such process" in done.stderr, done
 
 
+FLOOD = """
+import os, sys
+f = os.open(sys.argv[1] + "/text/lines.txt", 0)
+print("ready", flush=True)
+sys.stdin.readline()
+for i in range(50000): os.lseek(f, i, 0)
+print("done", flush=True)
+"""
+
+
 @libblob.test
 def a_flood_is_dropped_and_said_and_does_not_hold_the_program_up(trees):
     out = os.path.join(trees.tmp, "flood")
-    python = "import os; f = os.open('%s', 0)\nfor i in range(400000): os.lseek(f, i, 0)" % (
-        trees.mount + "/text/lines.txt")
-    done = subprocess.run([libblob.dz(), "trace", "-o", out, "/usr/bin/python3", "-c", python], env=trees.env,
-                          stderr=subprocess.PIPE, text=True, timeout=100)
-    assert done.returncode == 0
-    lines = sum("lseek(" in line for line in open(out))
-    dropped = re.search(r"(\d+) calls were not seen", done.stderr)
-    assert lines + (int(dropped[1]) if dropped else 0) >= 400000, (lines, done.stderr)
+    tracer = subprocess.Popen([libblob.dz(), "trace", "-o", out, "/usr/bin/python3", "-c", FLOOD, trees.mount],
+                              env=trees.env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                              text=True)
+    try:
+        assert tracer.stdout.readline() == "ready\n"
+        # Nobody reads the rings now, and the program ends its work all the same.
+        tracer.send_signal(signal.SIGSTOP)
+        tracer.stdin.write("go\n")
+        tracer.stdin.flush()
+        assert tracer.stdout.readline() == "done\n"
+    finally:
+        tracer.send_signal(signal.SIGCONT)
+    said = tracer.communicate(timeout=60)[1]
+    assert tracer.returncode == 0, said
+    text = open(out, encoding="utf-8").read()
+    lines, dropped = text.count("lseek("), int(re.search(r"(\d+) calls were not seen", said)[1])
+    assert 5000 < lines < 20000 and lines + dropped == 50000, (lines, said)
+    assert sum(int(n) for n in re.findall(r"--- (\d+) calls not shown", text)) == dropped, text[-300:]
 
 
 @libblob.test
@@ -238,6 +277,11 @@ def what_was_not_served_is_said_with_symbol_and_reason(trees):
     assert done.stdout == "1\n", done
     text = open(out).read()
     assert re.search(r"^ +1 chroot +python3\S* +EPERM ", text, re.M), text
+    done = subprocess.run([libblob.dz(), "trace", "-c", "--json", "/usr/bin/python3", "-c", python],
+                          env=trees.env, stdout=subprocess.PIPE, text=True, timeout=60)
+    (missed,) = json.loads(done.stdout.split("\n", 1)[1])["bypass"]
+    assert missed["calls"] == 1 and "chroot" in missed.values() and "EPERM" in missed.values(), missed
+    assert any("python3" in str(v) for v in missed.values()), missed
 
 
 with libshim.trees() as both:
