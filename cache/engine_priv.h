@@ -128,6 +128,8 @@ void dz_stream_place(const struct dz_ofile *f, struct dz_bounce *b, uint64_t pos
 ssize_t dz_stream_read(struct dz_engine *e, const struct dz_ofile *f, struct dz_bounce *b,
 		       size_t len, void *dst);
 void dz_stream_went(struct dz_stream *s, size_t n);
+/* Nothing is under way; the buffers have that block, read whole and checked. */
+void dz_stream_keep(struct dz_bounce *b, uint64_t blk, uint32_t slot, uint64_t ctl, uint32_t len);
 /* Nothing is under way any more. */
 void dz_stream_drop(struct dz_bounce *b);
 /* Asks for blocks [first, last] unless some tier has them; does not wait. */

@@ -117,6 +117,8 @@ static ssize_t disk_whole(struct dz_engine *e, const struct dz_ofile *f, struct 
 	if (dz_evict_admits(&e->seg, DZ_TIER_DRAM, dz_read_key(f, blk), f->group))
 		disk_promote(e, f, blk, b, (uint32_t)block_len);
 	memcpy(dst, b->data + off, n);
+	/* The rest may be wanted next, and need not be read again. */
+	dz_stream_keep(b, blk, slot, ctl, (uint32_t)block_len);
 	dz_evict_touch(&e->seg, DZ_TIER_DISK, slot);
 	return (ssize_t)n;
 }

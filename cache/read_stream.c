@@ -78,6 +78,21 @@ void dz_stream_went(struct dz_stream *s, size_t n)
 		s->end = s->next;
 }
 
+void dz_stream_keep(struct dz_bounce *b, uint64_t blk, uint32_t slot, uint64_t ctl, uint32_t len)
+{
+	struct dz_stream *s = &b->stream;
+
+	for (uint32_t off = 0; off < len; off += (uint32_t)DZ_BOUNCE_UNIT)
+		s->unit[s->n++] = (struct dz_unit){
+			.pos = blk * DZ_BLOCK_BYTES + off,
+			.ctl = ctl,
+			.slot = slot,
+			.len = (uint32_t)dz_min_u64(DZ_BOUNCE_UNIT, len - off),
+			.is_checked = true,
+		};
+	s->end = blk * DZ_BLOCK_BYTES + len;
+}
+
 /* How far to go: to the end of what is asked for, and ahead. */
 static uint64_t stream_limit(const struct dz_ofile *f, const struct dz_bounce *b, uint64_t end)
 {
@@ -181,7 +196,8 @@ static void stream_promote(struct dz_engine *e, const struct dz_ofile *f, struct
 		uint32_t i = (s->head + n) % DZ_BOUNCE_IOS;
 		const struct dz_unit *u = &s->unit[i];
 
-		if (u->slot != stream_head(s)->slot || u->ctl != stream_head(s)->ctl || !unit_is_good(e, b, i, since_ms))
+		if (u->slot != stream_head(s)->slot || u->ctl != stream_head(s)->ctl ||
+		    !unit_is_good(e, b, i, since_ms))
 			return;
 		parts[n] = (struct iovec){ dz_bounce_buf(b, i) + u->skip, u->len };
 		have += u->len;
