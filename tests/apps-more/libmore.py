@@ -6,7 +6,9 @@ import importlib.util
 import os
 import random
 import shutil
+import subprocess
 import sys
+import tempfile
 
 sys.path.insert(0, os.path.join(os.environ["DZ_TOP"], "tests", "shim"))
 import libshim  # noqa: E402
@@ -36,6 +38,20 @@ def need_module(*names):
     for name in names:
         if importlib.util.find_spec(name) is None:
             raise Skip(f"no python module {name}")
+
+
+def fetch_module(name, version):
+    """One that Debian has not comes from PyPI, into build/python and once; without it, no matter."""
+    home = os.environ.get("DZ_PYTHON_DIR") or os.path.join(os.environ["DZ_TOP"], "build", "python")
+    if importlib.util.find_spec(name) is None and not os.path.isdir(os.path.join(home, name)):
+        os.makedirs(home, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=home) as tmp:
+            if subprocess.call(["timeout", "100", sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target",
+                                tmp, f"{name}=={version}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) == 0:
+                os.rename(os.path.join(tmp, name), os.path.join(home, name))
+    # Behind what is installed, here and in the programs that are started.
+    sys.path.append(home)
+    os.environ["PYTHONPATH"] = ":".join(filter(None, (os.environ.get("PYTHONPATH"), home)))
 
 
 def need_python(text, why):

@@ -49,6 +49,13 @@ def make_safetensors():
     safetensors.numpy.save_file(tensors, "model.safetensors", {"format": "pt"})
 
 
+def make_lmdb():
+    import lmdb
+    with lmdb.open("words.lmdb", map_size=1 << 26) as env, env.begin(write=True) as txn:
+        for i in range(20000):
+            txn.put(b"%05d" % i, b"word %d " % (i * 7919 % 10007) * (i % 7 + 1))
+
+
 def make_archives():
     data = bytes(range(256)) * 3000
     with zipfile.ZipFile("archive.zip", "w") as z:
@@ -82,6 +89,6 @@ os.chdir(sys.argv[1])
 make_archives()
 make_database()
 make_pickle()
-for make in (make_numpy, make_torch, make_h5, make_images, make_safetensors):
+for make in (make_numpy, make_torch, make_h5, make_images, make_safetensors, make_lmdb):
     with contextlib.suppress(ImportError):
         make()

@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 
-from libmore import Skip, here, libshim, need_module, need_python, plain_tree, settle
+from libmore import Skip, fetch_module, here, libshim, need_module, need_python, plain_tree, settle
 from libblob import run_tests, test, tests_of
 
 
@@ -90,6 +90,12 @@ def PIL_decodes_images(trees):
 
 
 @test
+def lmdb_maps_a_database(trees):
+    need_module("lmdb")
+    reads(trees, "maps_of_lmdb")
+
+
+@test
 def safetensors_maps_a_model(trees):
     need_module("safetensors")
     reads(trees, "safe")
@@ -121,5 +127,6 @@ def pathlib_glob_and_walk_find_the_same(trees):
 
 
 if __name__ == "__main__":
+    fetch_module("safetensors", "0.5.3")
     with libshim.trees(make) as both:
         run_tests(tests_of(sys.modules[__name__]), both)

@@ -88,6 +88,26 @@ def safe():
         print(sorted(f.keys()), f.metadata(), md5(f.get_slice("a")[10:20].tobytes()))
 
 
+def maps_of_lmdb():
+    import lmdb
+    for options in ({"lock": False}, {"lock": True}, {"lock": False, "readahead": False}, {"lock": False, "map_size": 1 << 30}):
+        with lmdb.open("words.lmdb", readonly=True, **options) as env, env.begin() as txn:
+            print(options, env.stat()["entries"], txn.get(b"00077"), txn.get(b"none"),
+                  md5(b"".join(k + v for k, v in txn.cursor())))
+            with txn.cursor() as c:
+                print(c.set_range(b"19990"), [bytes(k) for k in c.iternext(values=False)], c.last(), c.value())
+    with lmdb.open("words.lmdb", readonly=True, lock=False) as env:
+        os.mkdir(os.environ["OUT"] + "/copy.lmdb")
+        env.copy(os.environ["OUT"] + "/copy.lmdb")
+        print(os.path.getsize(os.environ["OUT"] + "/copy.lmdb/data.mdb"))
+        pid = os.fork()
+        if pid == 0:
+            with lmdb.open("words.lmdb/data.mdb", subdir=False, readonly=True, lock=False) as e, e.begin(buffers=True) as t:
+                print(md5(t.get(b"12345")), flush=True)
+            os._exit(0)
+        print(os.waitpid(pid, 0)[1])
+
+
 def archives():
     with zipfile.ZipFile("archive.zip") as z:
         print(z.testzip(), md5(b"".join(z.read(n) for n in z.namelist())))
