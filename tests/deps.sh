@@ -13,13 +13,15 @@ set -u
 build='gcc libc6-dev make liburing-dev libxxhash-dev libcurl4-openssl-dev libssl-dev libexpat1-dev libcjson-dev'
 check='libcmocka-dev clang libclang-rt-14-dev spin clang-format-14 shellcheck universal-ctags binutils g++ procps
 	curl strace tmux bpftrace python3 python3-pip python3-numpy python3-torch python3-pil dataset-fashion-mnist
-	cpio fio rsync sqlite3 xfsprogs node=nodejs npm=npm ca-certificates groff=groff-base'
+	cpio fio rsync sqlite3 xfsprogs node=nodejs npm=npm ca-certificates groff=groff-base
+	bzip2 file git jq openssl perl unzip xxd xz=xz-utils zip zstd'
 # Ubuntu has it as a snap only.
 grep -qs '^ID=ubuntu' /etc/os-release || check="$check chromium=chromium"
 python=$(basename "$(readlink -f /usr/bin/python3 || echo python3.11)")
 lib=/usr/lib/x86_64-linux-gnu
-apps="python3-h5py /usr/lib/$python/test/test_os.py=lib$python-testsuite
-	javac=default-jdk-headless perl git libaio-dev $lib/libjemalloc.so.2=libjemalloc2
+# Python's own tests.
+check="$check /usr/lib/$python/test/test_os.py=lib$python-testsuite"
+apps="python3-h5py python3-lmdb javac=default-jdk-headless libaio-dev $lib/libjemalloc.so.2=libjemalloc2
 	$lib/libtcmalloc_minimal.so.4=libtcmalloc-minimal4 $lib/libmimalloc.so.2=libmimalloc2.0"
 demo='python3 python3-numpy python3-torch python3-pil dataset-fashion-mnist ca-certificates'
 bench='python3 fio rclone fuse3 curl node=nodejs npm=npm ca-certificates'
