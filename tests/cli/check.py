@@ -77,6 +77,30 @@ def a_go_program_is_not_seen():
 
 
 @libblob.test
+def what_the_linker_of_go_writes_tells_a_go_program():
+    """As in each Go program: here there may be no go to make one."""
+    mark = 'const char mark[] __attribute__((used)) = "\\xff Go buildinf:";\n'
+    assert "Go program" in check(build("go-static", mark + MAIN, "-static"), "not")
+    assert "Go program" in check(build("go-cgo", mark + MAIN), "not")
+
+
+@libblob.test
+def what_is_loaded_past_the_library_is_told():
+    text = check(build("deep", "#include <dlfcn.h>\n#include <string.h>\nint main(int c, char **v){ return c > 1 && "
+                       "dlopen(v[1], strcmp(v[2], \"RTLD_DEEPBIND\") ? RTLD_NOW : RTLD_NOW | 8) != 0; }"), "seen")
+    assert "knows RTLD_DEEPBIND" in text, text
+    assert "DEEPBIND" not in check(build("shallow", "#include <dlfcn.h>\nint main(int c, char **v){ "
+                                         "return dlopen(v[1], RTLD_NOW) != 0; }"), "seen")
+
+
+@libblob.test
+def names_of_libc_that_the_list_lacks_are_told():
+    text = check(build("names", "int open_tree(int, const char *, unsigned);\n"
+                       "int main(int c, char **v){ return open_tree(-1, v[0], 0); }"), "seen")
+    assert "does not know: open_tree" in text, text
+
+
+@libblob.test
 def a_program_for_musl_is_not_seen():
     path = build("musl", MAIN, "-Wl,--dynamic-linker=/lib/ld-musl-x86_64.so.1")
     assert "musl" in check(path, "not")
