@@ -13,6 +13,12 @@ missing=$(grep -v '^#' tests/lint/symbols.txt | sort -u | while read -r name; do
 	echo "$rows" | grep -qx "$name" || printf '%s ' "$name"
 done)
 [ -z "$missing" ] || { echo "shim/hooks.def: neither hooked nor skipped: $missing"; ret=1; }
+# "left to libc, and why that is right".
+bare=$(sed -n 's/^SKIP(\([^,]*\), "[^a-zA-Z]*.\{0,6\}")$/\1/p' shim/hooks.def | tr '\n' ' ')
+[ -z "$bare" ] || { echo "shim/hooks.def: skipped without a reason: $bare"; ret=1; }
+# `make symbols` prints each of them: name, status and what for.
+printed=$(sh tests/lint/symbols.sh | awk -F'\t' 'NF == 3 && $3 { print $1 }' | sort)
+[ "$printed" = "$(echo "$rows" | sort)" ] || { echo "make symbols: not the names of shim/hooks.def"; ret=1; }
 # An alias is of a hook, and in the same family.
 wrong=$(awk -F'[(), ]+' '
 	/^HOOK/ { family[$2] = $3 }
