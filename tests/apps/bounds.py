@@ -5,6 +5,7 @@
 a job whose data is several times as large; a process needs little beyond the
 shared memory; a hit makes no system call; a program has one thread.
 """
+import difflib
 import os
 import re
 import shutil
@@ -127,6 +128,56 @@ def a_hit_makes_no_system_call(job):
     assert len(marks) == 2, marks
     between = [c for c in calls[marks[0] + 1:marks[1]] if not re.match(r"(brk|mmap|munmap|madvise)\(", c)]
     assert not between, between[:5]
+
+
+def calls_of(job, *command, env=None):
+    """What strace shows of a program, without process and addresses."""
+    if not shutil.which("strace"):
+        raise libblob.Skip("strace is not installed")
+    log = job.top + "/strace"
+    subprocess.run(["strace", "-f", "-o", log, *command], env={**os.environ, **(env or {})}, check=True, capture_output=True)
+    with open(log) as f:
+        return [re.sub(r"0x[0-9a-f]+", "ADDRESS", re.sub(r"^\d+ +", "", line)) for line in f]
+
+
+def loaded(job, mount):
+    env = {**job.env, "LD_PRELOAD": os.path.join(os.environ["DZ_BUILD"], "libdeltazero.so")}
+    return {**env, "DELTAZERO_MOUNT": f"{MOUNT}={job.served.url}/data"} if mount else env
+
+
+@with_job
+def loading_the_library_is_a_few_system_calls(job):
+    """What half a millisecond is made of, and a busy machine cannot change; 10 and 24 as this was written."""
+    plain = len(calls_of(job, "/bin/true"))
+    for mount, most in ((False, 14), (True, 30)):
+        calls = calls_of(job, "/bin/true", env=loaded(job, mount))
+        assert len(calls) - plain <= most, (len(calls) - plain, calls)
+        assert not [c for c in calls if re.match("clone|v?fork|socket|connect", c)], calls
+
+
+@with_job
+def calls_on_other_files_are_as_many_system_calls(job):
+    """Also in a process that has a file of a mount open; what is not there is asked about once more."""
+    code = ("import mmap,os,sys\nif len(sys.argv) > 2: os.open(sys.argv[2], os.O_RDONLY); os.dup2(3, 60); os.close(3)\n"
+            "buf, p = bytearray(4096), sys.argv[1]\nos.getppid()\n"
+            "for i in range(3):\n f = os.open(p, os.O_RDONLY); os.readv(f, [buf]); os.preadv(f, [buf], 7); os.fstat(f)\n"
+            " os.lseek(f, 0, 0); g = os.dup(f); os.dup2(f, 50); os.close(g); os.close(50); os.close(f); os.stat(p)\n"
+            " os.access(p, 4); os.path.realpath('/etc'); os.chdir('/')\n"
+            "os.getppid()\nfor i in range(100): os.path.exists(p + 'none')\nos.getppid()\n")
+    path = job.top + "/other"
+    with open(path, "w") as f:
+        f.write("other" * 1000)
+
+    def between(calls):
+        calls = [c for c in calls if not re.match(r"(brk|mmap|munmap)\(", c)]
+        marks = [i for i, call in enumerate(calls) if call.startswith("getppid")]
+        return calls[marks[0]:marks[1]], calls[marks[1]:marks[2]]
+
+    there, missing = between(calls_of(job, sys.executable, "-c", code, path))
+    job.run("cat", MOUNT + "/set/00")  # there is an agent then
+    ours, lost = between(calls_of(job, sys.executable, "-c", code, path, MOUNT + "/set/00", env=loaded(job, True)))
+    assert len(there) > 40 and len(there) == len(ours), list(difflib.unified_diff(there, ours, n=0))
+    assert len(missing) == 101 and len(lost) <= 103, lost
 
 
 libblob.run_tests(libblob.tests_of(sys.modules[__name__]), None)

@@ -129,7 +129,16 @@ def all_of_a_blob_is_right_in_sequence_from_the_middle_and_by_threads(node):
 @with_node()
 def the_kernel_reads_unfilled_pages_too(node):
     node.read("small", "map", f"write:{MIB + 5}:300000", f"direct:{10 * MIB}:{MIB}",
-              f"write:{SMALL - 1000}:2234")
+              f"write:{SMALL - 1000}:2234", f"uring:{20 * MIB}:{MIB}")
+
+
+@with_node(needs=False)
+def the_kernel_reads_pages_of_the_cache_too(node):
+    """Below the size of those that are filled when they are touched."""
+    for shared in (0, 1):
+        node.read("small", f"prot:1:{shared}", f"map:{MIB}:{30 * MIB}", f"write:{MIB + 5}:300000",
+                  f"direct:{10 * MIB}:{MIB}", f"uring:{20 * MIB}:{MIB}", f"fork:{5 * MIB}:{MIB}")
+    assert not node.pagers()
 
 
 @with_node()

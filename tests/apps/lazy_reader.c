@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/filter.h>
+#include <linux/io_uring.h>
 #include <linux/seccomp.h>
 #include <pthread.h>
 #include <setjmp.h>
@@ -168,19 +169,70 @@ static void step_threads(const uint64_t *n)
 		pthread_join(t[i], NULL);
 }
 
+static unsigned ring_size(const unsigned char *ring, unsigned at)
+{
+	return *(const volatile unsigned *)(ring + at);
+}
+
+/*
+ * One write by io_uring, in a thread of the kernel's; without a library, which may not be
+ * there.  -1 and errno, also where there is no io_uring.
+ */
+static ssize_t uring_write(int to, const void *from, size_t len)
+{
+	struct io_uring_params p = { 0 };
+	int ring = (int)syscall(SYS_io_uring_setup, 4, &p), ret = -EIO;
+	struct io_uring_sqe *sqe;
+	struct io_uring_cqe *cqe;
+	unsigned char *sq, *cq;
+
+	if (ring < 0)
+		return -1;
+	sq = mmap(NULL, p.sq_off.array + p.sq_entries * 4, PROT_READ | PROT_WRITE,
+		  MAP_SHARED | MAP_POPULATE, ring, IORING_OFF_SQ_RING);
+	cq = mmap(NULL, p.cq_off.cqes + p.cq_entries * sizeof(*cqe), PROT_READ | PROT_WRITE,
+		  MAP_SHARED | MAP_POPULATE, ring, IORING_OFF_CQ_RING);
+	sqe = mmap(NULL, p.sq_entries * sizeof(*sqe), PROT_READ | PROT_WRITE,
+		   MAP_SHARED | MAP_POPULATE, ring, IORING_OFF_SQES);
+	*sqe = (struct io_uring_sqe){ .opcode = IORING_OP_WRITE,
+				      .flags = IOSQE_ASYNC,
+				      .fd = to,
+				      .addr = (uintptr_t)from,
+				      .len = (unsigned)len };
+	*(unsigned *)(sq + p.sq_off.array) = 0;
+	__atomic_store_n((unsigned *)(sq + p.sq_off.tail), 1, __ATOMIC_RELEASE);
+	if (syscall(SYS_io_uring_enter, ring, 1, 1, IORING_ENTER_GETEVENTS, NULL, 0) == 1 &&
+	    ring_size(cq, p.cq_off.tail) == 1) {
+		cqe = (struct io_uring_cqe *)(cq + p.cq_off.cqes);
+		ret = cqe->res;
+	}
+	close(ring);
+	errno = ret < 0 ? -ret : 0;
+	return ret < 0 ? -1 : ret;
+}
+
+enum { BY_URING = 1 << 30 };
+
 /* From the mapping to a file: the kernel touches it. */
 static void write_out(const uint64_t *n, int how)
 {
 	char name[] = "lazy.XXXXXX";
 	unsigned char *back = malloc(n[1]);
-	int to = mkstemp(name);
+	int to = mkstemp(name), by_uring = how & BY_URING;
+	ssize_t put;
 
 	close(to);
+	how &= ~BY_URING;
 	to = open(name, O_RDWR | how);
 	if (to < 0 && errno == EINVAL)
 		to = open(name, O_RDWR); /* tmpfs, once */
 	unlink(name);
-	if (to < 0 || write(to, map + n[0], n[1]) != (ssize_t)n[1])
+	put = by_uring ? uring_write(to, map + n[0], n[1]) : write(to, map + n[0], n[1]);
+	if (by_uring && put < 0 && (errno == ENOSYS || errno == EPERM || errno == ENOMEM)) {
+		warn("no io_uring");
+		put = write(to, map + n[0], n[1]);
+	}
+	if (to < 0 || put != (ssize_t)n[1])
 		err(1, "write from the mapping");
 	fcntl(to, F_SETFL, 0);
 	if (pread(to, back, n[1], 0) != (ssize_t)n[1])
@@ -198,6 +250,12 @@ static void step_write(const uint64_t *n)
 static void step_direct(const uint64_t *n)
 {
 	write_out(n, O_DIRECT);
+}
+
+static void step_uring(const uint64_t *n)
+{
+	write_out(n, BY_URING);
+	write_out(n, BY_URING | O_DIRECT);
 }
 
 /* Changed bytes are this process's; given back, they are the file's again. */
@@ -348,7 +406,7 @@ static const struct {
 	{ "willneed", step_willneed }, { "unmap", step_unmap },	      { "remap", step_remap },
 	{ "over", step_over },	       { "closeall", step_closeall }, { "bus", step_bus },
 	{ "rss", step_rss },	       { "deny", step_deny },	      { "sync", step_sync },
-	{ "say", step_say },	       { "populate", step_populate },
+	{ "say", step_say },	       { "populate", step_populate }, { "uring", step_uring },
 };
 
 static void run_step(char *text)
