@@ -160,7 +160,9 @@ static void tell_probe(struct dz_doctor *d, const struct dz_mount *m, const stru
 /* Returns whether anything answered. */
 static bool examine_connection(struct dz_doctor *d, const struct dz_mount *m)
 {
-	struct dz_http_options opt = { .max_connections = 1, .user_agent = "dz-doctor" };
+	struct dz_http_options opt = { .max_connections = 1,
+				       .user_agent = "dz-doctor",
+				       .ca_file = dz_http_ca_file(environ) };
 	char url[DZ_URL_MAX + 16];
 	struct probe p = { .req = { .prepare = probe_prepare,
 				    .begin = probe_begin,
@@ -273,7 +275,9 @@ static void examine_sas(struct dz_doctor *d, const struct dz_cred *cred)
 
 static void examine_credentials(struct dz_doctor *d, struct dz_ask *ask, const struct dz_mount *m)
 {
-	struct dz_http_options opt = { .max_connections = 1, .user_agent = "dz-doctor" };
+	struct dz_http_options opt = { .max_connections = 1,
+				       .user_agent = "dz-doctor",
+				       .ca_file = dz_http_ca_file(environ) };
 	struct dz_auth *auth = NULL;
 	struct dz_http *http;
 	struct dz_cred cred;

@@ -712,20 +712,6 @@ static void choose_version(struct dz_blob *b, char *const *envp)
 			text);
 }
 
-static const char *choose_ca_file(char *const *envp)
-{
-	static const char *const names[] = { "AZURE_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE" };
-	const char *value;
-	size_t i;
-
-	for (i = 0; i < DZ_ARRAY_LEN(names); i++) {
-		value = dz_config_env(envp, names[i]);
-		if (value && *value)
-			return value;
-	}
-	return NULL;
-}
-
 static void seed_random(struct dz_blob *b)
 {
 	b->random = 0;
@@ -740,7 +726,7 @@ int dz_blob_open(struct dz_blob **out, const struct dz_blob_options *opt)
 	struct dz_http_options http = {
 		.max_connections = opt->max_connections ? opt->max_connections : CONNECTIONS,
 		.user_agent = USER_AGENT,
-		.ca_file = choose_ca_file(opt->envp),
+		.ca_file = dz_http_ca_file(opt->envp),
 		.is_guest = opt->is_guest,
 	};
 	int ret;

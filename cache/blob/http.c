@@ -16,6 +16,7 @@
 #include "cache/blob/http.h"
 
 #include "cache/blob/http_guest.h"
+#include "cache/config.h"
 #include "cache/fd.h"
 #include "cache/sys.h"
 
@@ -565,6 +566,20 @@ static void http_free(struct dz_http *http)
 	free(http->user_agent);
 	free(http->ca_file);
 	free(http);
+}
+
+const char *dz_http_ca_file(char *const *envp)
+{
+	static const char *const names[] = { "AZURE_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE" };
+	const char *value;
+	size_t i;
+
+	for (i = 0; i < DZ_ARRAY_LEN(names); i++) {
+		value = dz_config_env(envp, names[i]);
+		if (value && *value)
+			return value;
+	}
+	return NULL;
 }
 
 int dz_http_open(struct dz_http **out, const struct dz_http_options *opt)

@@ -68,6 +68,8 @@ struct dz_http_stats {
 	uint32_t in_flight, queued, open_now, peak_open, limit;
 };
 
+/* The certificates that the environment names, for dz_http_options; NULL: none. */
+const char *dz_http_ca_file(char *const *envp);
 /* Returns 0, -ENOMEM, or -EIO when libcurl does not start. */
 int dz_http_open(struct dz_http **out, const struct dz_http_options *opt);
 /* Everything in flight ends with -ECANCELED. */
