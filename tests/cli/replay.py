@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
 """dz record and dz replay: a job's calls on a mount, again there and on a local copy."""
+import collections
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -17,7 +19,7 @@ root = sys.argv[1]
 def worker(n):
     for i in range(n, 60, 3):
         with open(f"{root}/many/{i}", "rb", buffering=0) as f: f.read()
-        time.sleep(0.005)
+        time.sleep(0.05)
     f = os.open(f"{root}/data/large.bin", os.O_RDONLY)
     for i in range(40): os.pread(f, 10000, i * 50000 + n)
     os.lseek(f, 3000000, 0)
@@ -82,8 +84,22 @@ def a_replay_reads_the_same_bytes_below_any_directory(trees):
 @libblob.test
 def threads_think_as_long_as_the_job_did(trees):
     path = recording(trees)
-    assert replayed(trees, path, trees.local)["seconds"] > 20 * 0.005
-    assert replayed(trees, path, trees.local, "--no-think")["seconds"] < 20 * 0.005
+    seconds = replayed(trees, path, trees.local)["seconds"]
+    # Each of three has slept for a second; one after the other they would take three.
+    assert 20 * 0.05 <= seconds < 3 * 20 * 0.05, seconds
+    assert replayed(trees, path, trees.local, "--no-think")["seconds"] < 20 * 0.05
+
+
+@libblob.test
+def a_replay_has_the_threads_of_the_job(trees):
+    path = recording(trees)
+    out = os.path.join(trees.tmp, "replay.trace")
+    done = dz(trees, "trace", "-qq", "-e", "trace=openat", "-o", out, libblob.dz(), "replay", "--no-think", path,
+              trees.mount)
+    assert done.returncode == 0, done
+    opens = collections.Counter(re.findall(r'^(\d+) +openat\(.*many/\d+"', open(out).read(), re.M))
+    # each of the three opened its own twenty
+    assert list(opens.values()) == [20, 20, 20], opens
 
 
 @libblob.test
