@@ -7,6 +7,7 @@ import glob
 import json
 import os
 import pty
+import re
 import shutil
 import signal
 import struct
@@ -149,8 +150,9 @@ def verifying_looks_for_every_block_again(server):
 
 
 @libblob.test
-def a_terminal_gets_a_bar(server):
-    with cache(server) as c:
+def a_terminal_gets_a_bar_with_rate_and_time_to_go(server):
+    # One file after the other, each several looks at the bar long.
+    with libblob.serve("--latency", "500", root=server.root) as slow, cache(slow) as c:
         master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
         p = subprocess.Popen([libblob.dz(), "warm", "-j", "1", MOUNT], env=c.env, stdout=slave, stderr=slave)
@@ -165,6 +167,27 @@ def a_terminal_gets_a_bar(server):
         assert "files: 8.1 MiB fetched" in text and "{" not in text, text
         for line in text.replace("\r", "\n").splitlines():
             assert len(line) <= 100 + 3, line
+        bars = re.findall(r"\r\[(=*) *\] +(\d+) %  .+? of 8\.1 MiB  (\S+) (\S+)/s  ETA (\S.*?)  (\d)/4 files", text)
+        shares = [int(bar[1]) for bar in bars]
+        assert shares == sorted(shares) and 0 < shares[-1] <= 100, text
+        assert all(bar[0] == "=" * len(bar[0]) and bool(bar[0]) == (int(bar[1]) > 5) for bar in bars), bars
+        moving = [bar for bar in bars if 0 < int(bar[1]) < 100]
+        assert moving and all(float(bar[2]) > 0 and bar[4][0].isdigit() for bar in moving), bars
+
+
+@libblob.test
+def elsewhere_there_are_lines_of_json_with_rate_and_time_to_go(server):
+    with libblob.serve("--latency", "700", root=server.root) as slow, cache(slow) as c:
+        *lines, done = c.events("warm", "-j", "1", MOUNT)[0]
+        lines = [line for line in lines if line["event"] == "progress"]
+        assert lines and done["event"] == "done", (lines, done)
+        seen = [line["bytes"] for line in lines]
+        assert seen == sorted(seen) and lines[-1]["bytes_total"] == sum(FILES.values()), lines
+        for line in lines:
+            if line["bytes"]:
+                left = (line["bytes_total"] - line["bytes"]) / line["bytes_per_second"]
+                assert abs(line["eta_seconds"] - left) < 0.2, line
+        assert lines[-1]["bytes"] > 0, lines
 
 
 @libblob.test
