@@ -4,7 +4,16 @@
 #include "tests/unit/seg_fixture.h"
 
 #include <dirent.h>
+#include <liburing.h>
+#include <linux/aio_abi.h>
+#include <poll.h>
+#include <sys/epoll.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/sendfile.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
 
 static uint64_t open_file(struct dz_seg *seg, uint64_t size)
 {
@@ -220,6 +229,107 @@ static int markers(const struct seg_fixture *f)
 		n += d->d_name[0] != '.';
 	closedir(at);
 	return n;
+}
+
+/* 0, or the call that did not say EBADF, of those that need no second file. */
+static int reads_of(int fd)
+{
+	char buf[16];
+	struct iovec iov = { buf, sizeof(buf) };
+
+	const long got[] = { pread(fd, buf, 1, 0),
+			     readv(fd, &iov, 1),
+			     preadv(fd, &iov, 1, 0),
+			     preadv2(fd, &iov, 1, -1, 0),
+			     write(fd, "x", 1),
+			     lseek(fd, 0, SEEK_END),
+			     ftruncate(fd, 0),
+			     syscall(SYS_getdents64, fd, buf, sizeof(buf)),
+			     (long)mmap(NULL, 4096, PROT_READ, MAP_PRIVATE, fd, 0),
+			     flock(fd, LOCK_SH),
+			     fchmod(fd, 0777),
+			     readahead(fd, 0, 1) };
+
+	for (size_t i = 0; i < DZ_ARRAY_LEN(got); i++)
+		if (got[i] != -1)
+			return (int)i + 1;
+	return errno == EBADF ? 0 : 99;
+}
+
+static long aio_answer(int fd)
+{
+	char buf[16];
+	struct iocb a = { .aio_lio_opcode = IOCB_CMD_PREAD,
+			  .aio_fildes = (unsigned)fd,
+			  .aio_buf = (uintptr_t)buf,
+			  .aio_nbytes = 1 };
+	struct iocb *list[] = { &a };
+	aio_context_t context = 0;
+	long r = syscall(SYS_io_setup, 1, &context);
+
+	if (r == 0 && (r = syscall(SYS_io_submit, context, 1, list)) < 0)
+		r = -errno;
+	syscall(SYS_io_destroy, context);
+	return r;
+}
+
+/* -ENOSYS where there is no io_uring. */
+static int uring_answer(int fd)
+{
+	struct io_uring ring;
+	struct io_uring_cqe *cqe;
+	char buf[16];
+	int r;
+
+	if (io_uring_queue_init(2, &ring, 0) < 0)
+		return -ENOSYS;
+	io_uring_prep_read(io_uring_get_sqe(&ring), fd, buf, 1, 0);
+	r = io_uring_submit_and_wait(&ring, 1) == 1 && io_uring_peek_cqe(&ring, &cqe) == 0
+		    ? cqe->res
+		    : 77;
+	io_uring_queue_exit(&ring);
+	return r;
+}
+
+/* A program without the library, or past it: EBADF, before and after a hand over. */
+static void every_call_that_slips_past_says_EBADF(void **state)
+{
+	struct seg_fixture *f = *state;
+	uint64_t fh = open_file(&f->seg, 100);
+	int fd = dz_file_marker(&f->seg, fh, true), p[2];
+	int null = open("/dev/null", O_WRONLY), epoll = epoll_create1(EPOLL_CLOEXEC);
+	struct epoll_event ev = { .events = EPOLLIN };
+	struct pollfd poll_fd = { .fd = fd, .events = POLLIN };
+	char link[40];
+
+	assert_int_equal(pipe(p), 0);
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+	for (int i = 0; i < 2; i++) {
+		int ring = uring_answer(fd);
+
+		assert_int_equal(reads_of(fd), 0);
+		assert_int_equal(aio_answer(fd), -EBADF);
+		assert_true(ring == -EBADF || ring == -ENOSYS);
+		assert_int_equal(sendfile(null, fd, NULL, 1), -1);
+		assert_int_equal(errno, EBADF);
+		assert_int_equal(splice(fd, NULL, p[1], NULL, 1, 0), -1);
+		assert_int_equal(errno, EBADF);
+		assert_int_equal(copy_file_range(fd, NULL, null, NULL, 1, 0), -1);
+		assert_int_equal(errno, EBADF);
+		assert_int_equal(epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &ev), -1);
+		assert_int_equal(errno, EBADF);
+		assert_int_equal(poll(&poll_fd, 1, 0), 1);
+		assert_int_equal(poll_fd.revents, POLLNVAL);
+		assert_int_equal(open(link, O_RDONLY), -1);
+		assert_int_equal(errno, ENXIO);
+		assert_int_equal(dz_file_hand_over(&f->seg, fh, fd, 0), 0);
+	}
+	close(fd);
+	close(null);
+	close(epoll);
+	close(p[0]);
+	close(p[1]);
+	dz_file_drop(&f->seg, fh);
 }
 
 static void each_hand_over_leaves_nothing_in_the_directory(void **state)
@@ -541,6 +651,7 @@ int main(void)
 		TEST(it_lives_until_the_last_holder_has_closed_it),
 		TEST(a_killed_last_holder_frees_it_too),
 		TEST(a_marker_is_a_descriptor_that_no_call_can_read),
+		TEST(every_call_that_slips_past_says_EBADF),
 		TEST(each_hand_over_leaves_nothing_in_the_directory),
 		TEST(what_is_no_marker_of_the_file_is_left_alone),
 		TEST(a_duplicate_that_outlived_its_file_never_finds_the_next),
