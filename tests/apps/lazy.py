@@ -253,6 +253,37 @@ def a_purge_takes_nothing_from_a_mapping(node):
         assert job.wait(60) == 0
 
 
+def read_past(node, times):
+    """More than the memory holds, by another process."""
+    for _ in range(times):
+        subprocess.run([libblob.dz(), "run", "--", "cat", f"{MOUNT}/small"], env=node.env, check=True, timeout=60,
+                       stdout=subprocess.DEVNULL)
+
+
+@with_node(needs=False, DELTAZERO_DRAM_SIZE="64M")
+def what_is_mapped_stays_while_others_read_more_than_fits(node):
+    def asked():
+        """Requests for what stays mapped."""
+        ranges = [r["range"][len("bytes="):].split("-") for r in node.served.log() if r["op"] == "get"]
+        return len([1 for first, last in ranges if int(first) < 44 * MIB and int(last) >= 28 * MIB])
+
+    with node.start("small", "prot:1:1", f"map:{20 * MIB}:{24 * MIB}", f"read:0:{24 * MIB}", "sync:1",
+                    f"unmap:0:{8 * MIB}", "sync:2", f"read:{8 * MIB}:{16 * MIB}", f"fork:{8 * MIB}:{16 * MIB}",
+                    "sync:3") as job:
+        for i in (1, 2):
+            assert job.stdout.readline() == f"at {i}\n"
+            before = asked()
+            read_past(node, 2)
+            assert asked() == before
+            job.stdin.write("\n")
+            job.stdin.flush()
+        assert job.stdout.readline() == "at 3\n"
+        job.kill()
+    # Killed with its mapping: that goes as all else does.
+    read_past(node, 3)
+    assert asked() > before
+
+
 @with_node(needs=False, DELTAZERO_DRAM_SIZE="64M")
 def a_part_of_a_blob_is_copied_where_it_is_denied_and_does_not_fit(node):
     node.read("small", "deny", f"map:{30 * MIB}:{40 * MIB}", f"read:0:{40 * MIB}", f"fork:0:{MIB}",
