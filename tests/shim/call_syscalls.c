@@ -260,12 +260,11 @@ static void old_calls(int fd)
 static void exec(int fd)
 {
 	char *argv[] = { (char *)"head", (char *)"-c", (char *)"12", NULL };
-	char *envp[] = { NULL };
 
 	SAY(syscall(SYS_lseek, fd, 100, SEEK_SET));
-	SAY(syscall(SYS_execve, "text/none", argv, envp));
+	SAY(syscall(SYS_execve, "text/none", argv, environ));
 	SAY(syscall(SYS_dup3, fd, 0, 0));
-	syscall(SYS_execve, "/usr/bin/head", argv, envp);
+	syscall(SYS_execve, "/usr/bin/head", argv, environ);
 }
 
 int main(int argc, char **argv)
