@@ -15,9 +15,14 @@ check='libcmocka-dev clang libclang-rt-14-dev spin clang-format-14 shellcheck un
 	curl strace tmux bpftrace python3 python3-pip python3-numpy python3-torch python3-pil dataset-fashion-mnist
 	cpio fio rsync sqlite3 xfsprogs node=nodejs npm=npm ca-certificates groff=groff-base
 	bzip2 file git jq openssl perl unzip xxd xz=xz-utils zip zstd'
-# Ubuntu has it as a snap only.
-grep -qs '^ID=ubuntu' /etc/os-release || check="$check chromium=chromium"
-python=$(basename "$(readlink -f /usr/bin/python3 || echo python3.11)")
+# What python3 will be, where there is none yet.
+python=python3.11
+if grep -qs '^ID=ubuntu' /etc/os-release; then
+	python=python3.12
+else
+	check="$check chromium=chromium" # Ubuntu has it as a snap only
+fi
+[ ! -x /usr/bin/python3 ] || python=$(basename "$(readlink -f /usr/bin/python3)")
 lib=/usr/lib/x86_64-linux-gnu
 # Python's own tests.
 check="$check /usr/lib/$python/test/test_os.py=lib$python-testsuite"

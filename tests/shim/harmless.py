@@ -21,7 +21,7 @@ LIB = os.path.join(os.environ["DZ_BUILD"], "libdeltazero.so")
 
 
 def python_with_tests():
-    """Debian keeps them in libpython3-testsuite."""
+    """Debian keeps them in libpython3.11-testsuite."""
     homes = os.environ["PATH"].split(":") + glob.glob(os.path.expanduser("~/.pyenv/versions/*/bin"))
     for python in [sys.executable, *(os.path.join(home, "python3") for home in homes)]:
         if os.path.exists(python) and not subprocess.call([python, "-c", "import test.test_os"],
@@ -46,7 +46,7 @@ def failures(**env):
 
 def need(native):
     if native is None:
-        raise Skip("no python with its tests: apt install libpython3-testsuite")
+        raise Skip("no python with its tests: apt install libpython3.11-testsuite")
 
 
 @test
