@@ -52,9 +52,10 @@ is 'the report says so' "$(python3 -c '
 import json, sys
 r = json.load(open(sys.argv[1]))
 print(r["status"], r["command"][3], r["stat"]["origin"]["requests"])' "$report")" '7 a "b" 0'
-"$dz" run -m /m=$url --report "$report" -- sleep 30 &
+# shellcheck disable=SC2016 # for the inner shell
+"$dz" run -m /m=$url --report "$report" -- sh -c ': >"$1"; exec sleep 60' sh "$TMPDIR/sleeps" &
 pid=$!
-sleep 0.5
+while [ ! -e "$TMPDIR/sleeps" ]; do sleep 0.05; done
 kill -TERM $pid
 wait $pid
 is 'a signal is passed on and is how dz ends' "$?" 143

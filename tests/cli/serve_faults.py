@@ -7,7 +7,7 @@ import socket
 import sys
 import time
 
-from libblob import Client, eventually, run_tests, serve, test, tests_of
+from libblob import Client, eventually, least_seconds, run_tests, serve, test, tests_of
 
 BODY = bytes(range(256)) * 4000  # 1,024,000 bytes
 
@@ -95,7 +95,10 @@ def delay_answers_later():
         s.client.get("data/y")
         start = time.monotonic()
         assert s.client.get("data/y").body == b"y"
-        assert 0.2 <= time.monotonic() - start < 0.5
+        assert time.monotonic() - start >= 0.2
+        s.client.get("data/y")
+        eventually(lambda: len(s.log()) == 3)
+        assert [entry["fault"] for entry in s.log()] == [0, 1, 0], s.log()
 
 
 @test
@@ -185,10 +188,9 @@ def auth_expired_refuses_a_number_of_requests():
 @test
 def drip_sends_at_the_rate():
     with _serve("action=drip:2000000") as s:
-        start = time.monotonic()
-        assert Raw(s).body == BODY
-        took = time.monotonic() - start
-        assert 0.4 < took < 0.8, took
+        bodies = []
+        took = least_seconds(lambda: bodies.append(Raw(s).body), 0.8)
+        assert 0.4 < took < 0.8 and set(bodies) == {BODY}, took
 
 
 @test

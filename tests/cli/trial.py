@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 
 import libblob
 
@@ -236,8 +235,7 @@ def interrupted_it_leaves_nothing_behind(server):
         p = subprocess.Popen(command(server, place, "--", "sleep", "30"), env=environment(),
                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         libblob.eventually(lambda: "no cache" in p.stderr.readline())
-        time.sleep(0.3)
-        assert place.left()
+        libblob.eventually(place.left)
         p.send_signal(signal.SIGTERM)
         p.communicate(timeout=20)
         assert p.returncode == 130 and place.left() == [], (p.returncode, place.left())
