@@ -82,6 +82,16 @@ def a_small_read_shows_its_pieces(server):
 
 
 @libblob.test
+def what_is_read_more_often_is_shown_as_used_more(server):
+    with cache(server) as env:
+        for blk in (1, 3, 1, 1, 1):
+            read = f"import os; f = os.open('{MOUNT}/big.bin', 0); os.pread(f, 100, {blk} * {MIB})"
+            assert dz(env, "run", "--", sys.executable, "-c", read).returncode == 0
+        used = {b["first"]: b["used"] for b in explain(env, MOUNT + "/big.bin")["blocks"]}
+        assert used[1] > used[3] > 0 and used[0] == 0, used
+
+
+@libblob.test
 def a_warmed_file_is_in_memory_and_on_disk(server):
     with cache(server) as env:
         assert dz(env, "warm", MOUNT + "/big.bin").returncode == 0
