@@ -106,6 +106,11 @@ def rows_are_sorted_as_wanted(trees):
         _, text, _ = counted(trees, "return", "-c", "-S", order)
         keys = [row[column] for name, row in table(text).items() if name != "total"]
         assert len(keys) > 3 and keys == sorted(keys, reverse=True), (order, text)
+    average = lambda row: row["seconds"] / row["calls"]
+    for order, key in (("max-time", lambda row: row["max_ns"]), ("avg-time", average)):
+        _, text, _ = counted(trees, "return", "-c", "--json", "-S", order)
+        keys = [key(row) for row in json.loads(text)["calls"]]
+        assert len(keys) > 3 and keys == sorted(keys, reverse=True), (order, text)
     _, text, _ = counted(trees, "return", "-c", "-S", "name")
     names = [name for name in table(text) if name != "total"]
     assert names == sorted(names), text
@@ -226,6 +231,28 @@ def a_tracer_that_was_killed_leaves_nothing_in_the_way(trees):
     finally:
         loop.kill()
         loop.wait()
+
+
+@libblob.test
+def two_processes_are_attached_to_at_once(trees):
+    one, two = start_loop(trees), start_loop(trees)
+    out = os.path.join(trees.tmp, "two")
+    try:
+        # As strace takes them; the second time -p is written out.
+        for options in (["-p", f"{one.pid},{two.pid}"], ["-p", str(one.pid), "--attach", str(two.pid)]):
+            tracer = subprocess.Popen([libblob.dz(), "trace", "-z", "-o", out, *options], env=trees.env)
+            for loop in (one, two):
+                libblob.eventually(lambda pid=loop.pid: traces_of(pid))
+                wait_for_reads(loop.pid)
+            tracer.send_signal(signal.SIGINT)
+            assert tracer.wait(20) == 0
+            text = open(out).read()
+            assert set(re.findall(r"^(\d+) +read\(", text, re.M)) == {str(one.pid), str(two.pid)}, text[:500]
+            libblob.eventually(lambda: traces_of(one.pid) == traces_of(two.pid) == [])
+    finally:
+        for loop in (one, two):
+            loop.kill()
+            loop.wait()
 
 
 @libblob.test

@@ -116,7 +116,10 @@ def calls_are_chosen_by_their_result(trees):
     failed = trace(trees, "-e", "status=failed")
     assert failed and all("= -1 E" in l for l in failed)
     assert trace(trees, "-Z") and all("= -1 E" in l for l in trace(trees, "-Z"))
-    assert not any("= -1" in l for l in trace(trees, "-e", "status=successful"))
+    for option in (["-e", "status=successful"], ["-z"]):
+        good = trace(trees, *option)
+        assert len(good) > 30 and not any("= -1" in l for l in good)
+    assert len(failed) + len(good) == len(trace(trees)) == len(trace(trees, "-e", "status=successful,failed"))
 
 
 @libblob.test
