@@ -204,6 +204,19 @@ def trial(url, train, env):
     own = {k: v for k, v in env.items() if k not in ("DELTAZERO_SHM_DIR", "DELTAZERO_CACHE_DIR")}
     subprocess.run(command, env=own, check=True, stdin=subprocess.DEVNULL)
     print(f"  the same with pictures: {os.path.relpath(report, TOP)}", flush=True)
+    photograph(report)
+
+
+def photograph(report):
+    """The page as the README shows it, where there is a browser."""
+    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    picture = report.replace(".html", ".png")
+    if browser and subprocess.run([browser, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
+                                   f"--user-data-dir={WORK}/browser", "--window-size=1100,1750",
+                                   f"--screenshot={picture}", "file://" + report], stdout=subprocess.DEVNULL,
+                                  stderr=subprocess.DEVNULL).returncode == 0:
+        print(f"  and as a picture: {os.path.relpath(picture, TOP)}", flush=True)
+    shutil.rmtree(os.path.join(WORK, "browser"), ignore_errors=True)
 
 
 def demo(url, env):
