@@ -358,9 +358,11 @@ void dz_files_inherit(struct dz_seg *seg, uint32_t from, uint32_t to)
 	for (uint32_t w = 0; w < seg->held_words; w++) {
 		uint64_t bits = atomic_load_explicit(&seg->held[(size_t)from * seg->held_words + w],
 						     memory_order_relaxed);
+		_Atomic uint64_t *copy = &seg->held[(size_t)to * seg->held_words + w];
 
-		atomic_store_explicit(&seg->held[(size_t)to * seg->held_words + w], bits,
-				      memory_order_seq_cst);
+		/* Most are empty, and a store that orders is what takes the time. */
+		if (atomic_load_explicit(copy, memory_order_relaxed) != bits)
+			atomic_store_explicit(copy, bits, memory_order_seq_cst);
 		for (; bits; bits &= bits - 1) {
 			uint32_t n = w * 64 + (uint32_t)__builtin_ctzll(bits);
 

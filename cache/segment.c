@@ -98,7 +98,8 @@ static void seg_counts(struct dz_seg_header *h, uint64_t budget, uint64_t slabs)
 	uint64_t by_size = h->disk_bytes / (64 * DZ_KIB);
 
 	h->n_members = seg_clamp(budget / (4 * DZ_MIB), 128, 1024);
-	h->n_files = seg_clamp(budget / (256 * DZ_KIB), 1024, 16384);
+	/* 1% of it; 64 workers with 1,000 open files each are no more than a node has. */
+	h->n_files = seg_clamp(budget / (128 * DZ_KIB), 1024, 65536);
 	h->n_leases = seg_clamp(budget / DZ_MIB, 256, 4096);
 	h->n_mounts = 64;
 	h->n_agents = 8;

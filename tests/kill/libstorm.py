@@ -129,6 +129,8 @@ class Storm:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             for process in self.readers.values():
+                # One that has just been started is no reader by its name yet.
+                process.kill()
                 process.wait()
                 self.reader_failed(process)
             self.readers = {}
