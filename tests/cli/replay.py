@@ -5,6 +5,7 @@ import collections
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 
@@ -100,6 +101,24 @@ def a_replay_has_the_threads_of_the_job(trees):
     opens = collections.Counter(re.findall(r'^(\d+) +openat\(.*many/\d+"', open(out).read(), re.M))
     # each of the three opened its own twenty
     assert list(opens.values()) == [20, 20, 20], opens
+
+
+@libblob.test
+def a_process_that_runs_already_is_recorded(trees):
+    path = os.path.join(trees.tmp, "attached.rec")
+    loop = subprocess.Popen([libblob.dz(), "run", "--", os.path.join(os.environ["DZ_BUILD"], "tests", "cli", "traced"),
+                             "loop", trees.mount], env=trees.env, stdout=subprocess.PIPE)
+    try:
+        assert loop.stdout.readline() == b"ready\n"
+        tracer = subprocess.Popen([libblob.dz(), "record", "-o", path, "-p", str(loop.pid)], env=trees.env)
+        libblob.eventually(lambda: os.path.exists(path) and open(path).read().count(" r ") > 20)
+        tracer.send_signal(signal.SIGINT)
+        assert tracer.wait(20) == 0 and loop.poll() is None
+    finally:
+        loop.kill()
+        loop.wait()
+    again = replayed(trees, path, trees.local, "--no-think")
+    assert again["threads"] == 1 and again["differ"] == 0 and again["bytes"] >= 20 * 1000, again
 
 
 @libblob.test

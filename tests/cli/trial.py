@@ -129,9 +129,11 @@ def the_commands_output_stays_apart_from_json_and_its_input_is_empty(server):
 
 @libblob.test
 def a_second_round_begins_cold_again(server):
-    answer, _ = figures(server, "--runs", "2", "--", "sh", "-c", READ_ALL)
+    answer, _ = figures(server, "--runs", "2", "--price", "10", "--", "sh", "-c", READ_ALL)
     cold = [r for r in answer["runs"] if r["mode"] == "cold"]
     assert len(cold) == 2 and all(r["stat"]["origin"]["requests"] >= FILES for r in cold), cold
+    for r in answer["runs"]:
+        assert abs(r["price_usd"] - r["stat"]["origin"]["requests"] * 10 / 10000) < 1e-6, r["price_usd"]
 
 
 class Page(html.parser.HTMLParser):
