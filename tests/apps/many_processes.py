@@ -108,4 +108,32 @@ def one_killed_in_the_middle_leaves_the_others_right_and_fast():
         assert slowest < 10, f"a read took {slowest} s"
 
 
+# Opens a file 900 times and waits to be killed.
+HOLDER = r"""
+import os, sys, time
+held = [os.open(sys.argv[1], os.O_RDONLY) for _ in range(900)]
+assert all(os.pread(fd, 9, 0) == b"unchanged" for fd in held)
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+@libblob.test
+def what_killed_programs_had_open_is_free_for_the_next():
+    """A cache of 64 MiB has room for 1,024."""
+    with libblob.serve() as served, tempfile.TemporaryDirectory(dir="/dev/shm", prefix="dz-test.") as shm, \
+            tempfile.TemporaryDirectory() as cache:
+        served.write("data/set/one", b"unchanged")
+        env = dict(os.environ, DELTAZERO_SHM_DIR=shm, DELTAZERO_CACHE_DIR=cache, DELTAZERO_DRAM_SIZE="64M",
+                   DELTAZERO_DISK_SIZE="0", AZURE_STORAGE_ACCOUNT=libblob.ACCOUNT, AZURE_STORAGE_KEY=libblob.KEY)
+        for _ in range(4):
+            holder = subprocess.Popen([libblob.dz(), "run", "-m", f"{MOUNT}={served.url}/data/set", "--",
+                                       sys.executable, "-c", HOLDER, MOUNT + "/one"], env=env,
+                                      stdout=subprocess.PIPE, text=True)
+            assert holder.stdout.readline() == "held\n"
+            holder.kill()
+            holder.wait()
+        subprocess.run([libblob.dz(), "purge"], env=env, check=True)
+
+
 libblob.run_tests(libblob.tests_of(sys.modules[__name__]))
