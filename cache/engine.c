@@ -91,7 +91,8 @@ static int engine_attach(struct dz_engine *e)
 /* From here on each descriptor is noted before it can be used. */
 static void engine_note_fds(struct dz_engine *e)
 {
-	atomic_store_explicit(&e->seg.fds_low, INT_MAX, memory_order_relaxed);
+	atomic_store_explicit(&e->front.fds_low, INT_MAX, memory_order_relaxed);
+	e->seg.fds_low = &e->front.fds_low;
 	for (int fd = dz_engine_next_fd(e, 0); fd >= 0; fd = dz_engine_next_fd(e, fd + 1))
 		dz_seg_note_fd(&e->seg, fd);
 }
@@ -199,8 +200,7 @@ void dz_engine_handover(struct dz_engine *e, dz_fh fh, int fd)
 
 bool dz_engine_owns_fd(const struct dz_engine *e, int fd)
 {
-	return fd >= atomic_load_explicit(&e->seg.fds_low, memory_order_relaxed) && fd >= 0 &&
-	       dz_engine_next_fd(e, fd) == fd;
+	return fd >= 0 && dz_engine_may_own_fd(e, fd) && dz_engine_next_fd(e, fd) == fd;
 }
 
 int dz_engine_next_fd(const struct dz_engine *e, int from)

@@ -26,6 +26,7 @@ struct dz_engine;
 struct dz_engine_front {
 	const _Atomic uint64_t *trace; /* never NULL; not 0: somebody looks (cache/trace.h) */
 	_Atomic uintptr_t maps_low, maps_high; /* what all that was mapped lies in */
+	_Atomic int fds_low; /* none of our descriptors has a number below; 0: who knows */
 };
 
 /* An open-file description: number and generation in one word; 0 is none. */
@@ -97,6 +98,13 @@ int dz_engine_wake(struct dz_engine *e);
 
 /* Is `fd` one of the engine's own descriptors?  The shim must not let the program close it. */
 bool dz_engine_owns_fd(const struct dz_engine *e, int fd);
+/* At a glance: most descriptors of a program are below all of ours. */
+static inline bool dz_engine_may_own_fd(const struct dz_engine *e, int fd)
+{
+	const struct dz_engine_front *f = (const void *)e;
+
+	return fd >= atomic_load_explicit(&f->fds_low, memory_order_relaxed);
+}
 /*
  * Frees the number of one of them: the engine goes on with another.  0, or -EBUSY.
  * Takes 10 ms.  Not in a vfork child: its memory is its parent's.

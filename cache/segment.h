@@ -43,8 +43,8 @@ struct dz_seg {
 	int dir_fd;	 /* the cache's directory; high, O_CLOEXEC */
 	int lock_fd;	 /* `members`: byte locks of the live */
 	int dram_fd;
-	/* No descriptor of the engine has a number below; 0: who knows.  Only falls. */
-	_Atomic int fds_low;
+	_Atomic int
+		*fds_low; /* the engine's: no descriptor of ours has a number below; NULL: none */
 	uint64_t dram_ino, lock_ino; /* which files those are */
 	/* Set by who has the disk tier open: settles what a dead member wrote there. */
 	void (*on_dead)(struct dz_seg *seg, uint32_t member);
@@ -84,9 +84,9 @@ static inline uint32_t dz_members_high(const struct dz_seg *seg)
 /* The engine has a descriptor more.  Before its number is stored where it can be used. */
 static inline void dz_seg_note_fd(struct dz_seg *seg, int fd)
 {
-	int low = atomic_load_explicit(&seg->fds_low, memory_order_relaxed);
+	int low = seg->fds_low ? atomic_load_explicit(seg->fds_low, memory_order_relaxed) : 0;
 
-	while (fd >= 0 && fd < low && !atomic_compare_exchange_weak(&seg->fds_low, &low, fd))
+	while (fd >= 0 && fd < low && !atomic_compare_exchange_weak(seg->fds_low, &low, fd))
 		;
 }
 /*

@@ -25,7 +25,7 @@ static DZ_NOINLINE int close_ours(int fd)
 /* Without an engine nothing is ours, nor the engine's. */
 DZ_DOOR(int, close, int fd)
 {
-	if (dz_engine && (dz_fd_get(fd) || dz_engine_owns_fd(dz_engine, fd)))
+	if (dz_engine && (dz_engine_may_own_fd(dz_engine, fd) || dz_fd_get(fd)))
 		return close_ours(fd);
 	return (int)dz_ret(dz_sys_1(SYS_close, fd));
 }

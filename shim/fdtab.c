@@ -28,8 +28,8 @@
 #define FDS_MAX	  (1u << 20)
 #define FILES_MAX (1u << 20)
 
-_Atomic uint32_t dz_fd_limit;
-_Atomic dz_fh *dz_fd_table;
+_Atomic uint32_t dz_fd_limit DZ_HOT_LINE;
+_Atomic dz_fh *dz_fd_table DZ_HOT_LINE __attribute__((aligned(64)));
 
 /* Static TLS throughout: no allocation at first touch, cheap from any context. */
 __thread int dz_vforked __attribute__((tls_model("initial-exec")));

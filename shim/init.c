@@ -29,9 +29,9 @@
 #include <sys/auxv.h>
 #include <unistd.h>
 
-struct dz_hot dz_hot __attribute__((aligned(64)));
+struct dz_hot dz_hot DZ_HOT_LINE;
 struct dz_config dz_config;
-struct dz_engine *dz_engine;
+struct dz_engine *dz_engine DZ_HOT_LINE;
 _Atomic int dz_pid;
 __thread int dz_depth __attribute__((tls_model("initial-exec")));
 

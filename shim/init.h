@@ -17,6 +17,12 @@
 
 enum dz_state { DZ_NEW, DZ_OFF, DZ_ON };
 
+/*
+ * What calls on other files look at lies side by side: behind a system call each line of the
+ * processor's cache is far away.  The first in the order of linking is aligned (fdtab.c).
+ */
+#define DZ_HOT_LINE __attribute__((section("dz_hot_line")))
+
 #pragma GCC visibility push(hidden)
 /* What each call looks at, in one line of the processor's cache. */
 extern struct dz_hot {

@@ -12,6 +12,8 @@
  */
 #include "shim/real.h"
 
+#include "shim/init.h"
+
 #include "cache/sys.h"
 
 #include <link.h>
@@ -157,7 +159,7 @@ const char *dz_lib_path(void)
 }
 
 static const char unknown;
-const char *_Atomic dz_single_threaded = &unknown;
+const char *_Atomic dz_single_threaded DZ_HOT_LINE = &unknown;
 
 /* The slow side of dz_is_single_threaded(): looks for libc's word first. */
 static bool is_single_threaded(void)
