@@ -265,6 +265,34 @@ def refresh_sees_a_change_and_a_removal(server):
         assert "listed again" in c.dz("refresh", MOUNT).stdout
 
 
+@libblob.test
+def what_refresh_finds_is_json_too(server):
+    with cache(server) as c:
+        path, data = MOUNT + '/a "quoted" name', 'data/a "quoted" name'
+        server.write(data, b"one")
+        (first,) = json.loads(c.dz("refresh", "--json", path).stdout)
+        assert (first["name"], first["state"], first["size"]) == (path, "unchanged", 3), first
+        time.sleep(0.02)
+        server.write(data, b"three")
+        done = c.dz("refresh", "--json", path, MOUNT, MOUNT + "/nothing")
+        changed, listed, missing = json.loads(done.stdout)
+        assert done.returncode == 1 and "nothing" in done.stderr, done
+        assert changed["state"] == "changed" and changed["size"] == 5, changed
+        assert changed["before"] == {"etag": first["etag"], "size": 3}, (first, changed)
+        assert changed["etag"] != first["etag"] and "before" not in first, (first, changed)
+        assert listed == {"name": MOUNT, "state": "listed"}, listed
+        assert missing["state"] == "missing" and missing["error"] and "etag" not in missing, missing
+        os.unlink(os.path.join(server.root, data))
+        done = c.dz("refresh", "--json", path)
+        assert done.returncode == 1 and json.loads(done.stdout)[0]["state"] == "gone", done
+        server.write(data, b"again")
+        assert json.loads(c.dz("refresh", "--json", path).stdout)[0]["state"] == "new"
+        os.unlink(os.path.join(server.root, data))
+        # A mistake is no answer.
+        done = c.dz("refresh", "--json", "/etc")
+        assert done.returncode == 125 and done.stdout == "", done
+
+
 with libblob.serve() as served:
     for file_name, size in FILES.items():
         served.write("data/" + file_name, os.urandom(size))
