@@ -70,6 +70,21 @@ def what_was_listed_is_in_the_cache_until_it_is_purged(served):
     assert len(served.log()) > before
 
 
+@libblob.test
+def what_a_purge_removes_is_json_too(served):
+    dz(served, "ls", MOUNT)
+    slabs = json.loads(dz(served, "stat", "--json").stdout)["disk"]["size"] > 0
+    assert dz(served, "purge").stdout == ""
+    dz(served, "ls", MOUNT)
+    gone = json.loads(dz(served, "purge", "--json").stdout)
+    assert gone["dram"]["bytes"] > 0 and gone["disk"] is None, gone
+    gone = json.loads(dz(served, "purge", "--disk", "--json").stdout)
+    # What was there is gone once, and then there is nothing.
+    assert gone["dram"] is None and (gone["disk"]["files"] > 0) == slabs, gone
+    gone = json.loads(dz(served, "purge", "--json", "--disk").stdout)
+    assert gone == {"dram": None, "disk": {"files": 0, "bytes": 0}}, gone
+
+
 with libblob.serve() as server:
     server.write("data/a.txt", b"hello")
     server.write('data/sub/b "q".txt', b"goodbye")
