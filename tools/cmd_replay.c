@@ -31,6 +31,8 @@ static const char record_help[] =
 	"offsets, sizes and times, no content.  dz replay makes the same calls again.\n"
 	"\n"
 	"  -o, --output FILE  write there\n"
+	"      --json         at the end one JSON object on standard output: file,\n"
+	"                     threads, paths, calls, bytes, missed\n"
 	"      --help         this text\n"
 	"\n"
 	"Other options are those of dz trace: -p PID, -P PATH, --shm-dir DIR...\n"

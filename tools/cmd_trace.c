@@ -36,7 +36,8 @@ static const char help[] =
 	"  -C                   both\n"
 	"  -S ORDER             of the table: time (as it is), calls, errors, bytes,\n"
 	"                       avg-time, max-time, name, none\n"
-	"      --json           the table of -c as one JSON object\n"
+	"      --json           the table of -c as one JSON object; of --format record,\n"
+	"                       what was recorded\n"
 	"  -e trace=SET         only these calls: read,pread64,%file,%desc,%memory,!close\n"
 	"  -e status=SET        successful, failed\n"
 	"  -e tier=SET          dram, disk, peer, blob\n"
@@ -308,8 +309,10 @@ static int parse(struct trace *t, int argc, char **argv)
 	t->command = optind < argc ? argv + optind : NULL;
 	if (ret == 0 && !t->command && !t->n_pids)
 		return dz_usage("trace", "which command, or -p which process?");
-	if (ret == 0 && t->is_json && !t->only_counts)
+	if (ret == 0 && t->is_json && !t->only_counts && !t->is_record)
 		return dz_usage("trace", "--json is for -c; lines have --format chrome");
+	if (ret == 0 && t->is_json && !t->only_counts && !t->output)
+		return dz_usage("trace", "--json of a recording needs -o FILE");
 	if (ret == 0 && t->command && t->n_pids)
 		return dz_usage("trace", "a command and -p: one of them");
 	return ret;
@@ -557,7 +560,7 @@ static int finish(struct trace *t)
 
 	if (t->is_chrome || t->is_dftracer)
 		trace_chrome_end(t->to);
-	if (t->is_json)
+	if (t->is_json && t->only_counts)
 		trace_sum_json(t->to, &sums, &t->session, &t->filter, t->order);
 	else if (t->counts)
 		trace_sum_print(t->to, &sums, &t->session, &t->filter, t->order);
@@ -565,6 +568,10 @@ static int finish(struct trace *t)
 		fprintf(stderr, "dz trace: %llu calls were not seen: the rings were full\n",
 			(unsigned long long)t->dropped);
 	ret = close_output(t);
+	if (ret == 0 && t->is_json && !t->only_counts) {
+		trace_record_json(stdout, t->record, t->output, t->dropped);
+		ret = dz_flushed("trace");
+	}
 	trace_close(&t->session);
 	free(t->events.at);
 	return ret ? ret : exit_status(t);

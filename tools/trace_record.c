@@ -15,9 +15,11 @@
  */
 #include "tools/trace.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "tools/json.h"
 #include "tools/trace_record.h"
 
 struct thread {
@@ -41,6 +43,7 @@ struct trace_record {
 	struct place *places;
 	size_t n_places;
 	uint64_t start_ns;
+	uint64_t n_calls, bytes; /* written so far; read or mapped by them */
 };
 
 static void *grown(void *at, size_t n, size_t size)
@@ -234,6 +237,8 @@ void trace_record_event(struct trace_record *r, const struct trace_event *ev)
 	gap = ev->start_ns > r->threads[thread].end_ns ? ev->start_ns - r->threads[thread].end_ns
 						       : 0;
 	r->threads[thread].end_ns = end;
+	r->n_calls++;
+	r->bytes += ev->result < 0 && ev->result > -4096 ? 0 : len;
 	fprintf(r->to, "%zu %llu %c %zu %llu %llu %llu\n", thread, (unsigned long long)gap / 1000,
 		ev->result < 0 && ev->result > -4096 ? op - 'a' + 'A' : op, n,
 		(unsigned long long)off, (unsigned long long)len,
@@ -250,4 +255,14 @@ struct trace_record *trace_record_new(FILE *to, const struct dz_config *cfg)
 	r->cfg = cfg;
 	fputs("dz-record 1\n", to);
 	return r;
+}
+
+void trace_record_json(FILE *to, const struct trace_record *r, const char *file, uint64_t missed)
+{
+	fputs("{\"file\": ", to);
+	dz_json_string(to, file);
+	fprintf(to,
+		", \"threads\": %zu, \"paths\": %zu, \"calls\": %" PRIu64 ", \"bytes\": %" PRIu64
+		", \"missed\": %" PRIu64 "}\n",
+		r->n_threads, r->n_paths, r->n_calls, r->bytes, missed);
 }

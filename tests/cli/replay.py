@@ -72,6 +72,23 @@ def a_recording_has_names_and_places_and_no_content(trees):
 
 
 @libblob.test
+def what_was_recorded_is_json_too(trees):
+    path = os.path.join(trees.tmp, "json.rec")
+    done = dz(trees, "record", "--json", "-o", path, "/usr/bin/python3", "-c", "print('its own')\n" + JOB, trees.mount)
+    assert done.returncode == 0 and done.stderr == "", done
+    own, answer = done.stdout.splitlines()
+    answer = json.loads(answer)
+    assert own == "its own" and answer["file"] == path and answer["missed"] == 0, done.stdout
+    again = replayed(trees, path, trees.local, "--no-think")
+    for key in ("threads", "calls", "bytes"):
+        assert answer[key] == again[key], (key, answer, again)
+    assert answer["paths"] == sum(line.startswith("P ") for line in open(path))
+    # Beside the recording itself there is no place for it.
+    done = dz(trees, "record", "--json", "true")
+    assert done.returncode == 125 and "needs -o" in done.stderr, done
+
+
+@libblob.test
 def a_replay_reads_the_same_bytes_below_any_directory(trees):
     path = recording(trees)
     local, mount = (replayed(trees, path, d) for d in (trees.local, trees.mount))
