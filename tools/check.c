@@ -178,6 +178,21 @@ static bool is_basic(const char *name)
 	return false;
 }
 
+/* In C the mode is a number, in a language above it a word. */
+static void check_deepbind(struct dz_check *c, const char *path, const struct dz_elf *elf)
+{
+	uint32_t n = dz_elf_deep_dlopens(elf);
+
+	if (n)
+		find(c, DZ_CHECK_NOTE, path,
+		     "has %u calls of dlopen with RTLD_DEEPBIND: what they load does not see the "
+		     "library",
+		     n);
+	else if (dz_elf_has_text(elf, "RTLD_DEEPBIND"))
+		find(c, DZ_CHECK_NOTE, path,
+		     "knows RTLD_DEEPBIND: what it loads that way does not see the library");
+}
+
 /* What it imports, and what it defines in the library's stead. */
 static void check_symbols(struct dz_check *c, const char *path, const struct dz_elf *elf,
 			  bool is_program)
@@ -212,9 +227,8 @@ static void check_symbols(struct dz_check *c, const char *path, const struct dz_
 	if (own.n && !is_asan)
 		find(c, is_heavy ? DZ_CHECK_PARTLY : DZ_CHECK_NOTE, path,
 		     "defines %s itself: its calls of these names go there first", own.text);
-	if (has_dlopen && dz_elf_has_text(elf, "RTLD_DEEPBIND"))
-		find(c, DZ_CHECK_NOTE, path,
-		     "knows RTLD_DEEPBIND: what it loads that way does not see the library");
+	if (has_dlopen)
+		check_deepbind(c, path, elf);
 }
 
 /* Names of libc that the list does not have, and that sound like files. */

@@ -42,6 +42,13 @@ const uint8_t *dz_elf_segment(const struct dz_elf *e, uint32_t i, size_t *len)
 	return e->bytes + p->p_offset;
 }
 
+const uint8_t *dz_elf_at(const struct dz_elf *e, uint64_t addr, uint64_t n)
+{
+	uint64_t off = offset_of(e, addr, n);
+
+	return off ? e->bytes + off : NULL;
+}
+
 bool dz_elf_has_text(const struct dz_elf *e, const char *text)
 {
 	size_t len;

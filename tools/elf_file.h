@@ -46,6 +46,8 @@ const char *dz_elf_symbol(const struct dz_elf *elf, size_t i, Elf64_Sym *sym);
 bool dz_elf_defines(const struct dz_elf *elf, const char *name);
 /* The file's bytes of a segment. */
 const uint8_t *dz_elf_segment(const struct dz_elf *elf, uint32_t i, size_t *len);
+/* The file's `n` bytes of an address; NULL: nowhere. */
+const uint8_t *dz_elf_at(const struct dz_elf *elf, uint64_t addr, uint64_t n);
 /* Do the bytes stand in a segment that is not code? */
 bool dz_elf_has_text(const struct dz_elf *elf, const char *text);
 
@@ -60,6 +62,11 @@ struct dz_raw_syscalls {
 };
 /* System call instructions in the file's code. */
 void dz_elf_raw_syscalls(const struct dz_elf *elf, struct dz_raw_syscalls *out);
+
+/* ---- elf_calls.c ---- */
+
+/* How many calls of dlopen in the file's code have RTLD_DEEPBIND written into them. */
+uint32_t dz_elf_deep_dlopens(const struct dz_elf *elf);
 
 /* ---- elf_search.c ---- */
 

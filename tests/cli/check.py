@@ -88,9 +88,38 @@ def what_the_linker_of_go_writes_tells_a_go_program():
 def what_is_loaded_past_the_library_is_told():
     text = check(build("deep", "#include <dlfcn.h>\n#include <string.h>\nint main(int c, char **v){ return c > 1 && "
                        "dlopen(v[1], strcmp(v[2], \"RTLD_DEEPBIND\") ? RTLD_NOW : RTLD_NOW | 8) != 0; }"), "seen")
+    assert "RTLD_DEEPBIND" in text, text
+    # The word alone: which mode it is shows when it runs.
+    text = check(build("words", "#include <dlfcn.h>\n#include <string.h>\nint main(int c, char **v){ return c > 1 && "
+                       "dlopen(v[1], c + 7 + !strcmp(v[2], \"RTLD_DEEPBIND\")) != 0; }"), "seen")
     assert "knows RTLD_DEEPBIND" in text, text
     assert "DEEPBIND" not in check(build("shallow", "#include <dlfcn.h>\nint main(int c, char **v){ "
                                          "return dlopen(v[1], RTLD_NOW) != 0; }"), "seen")
+
+
+@libblob.test
+def a_mode_that_is_written_into_a_call_of_dlopen_is_told():
+    if os.uname().machine != "x86_64":
+        raise libblob.Skip("told from the code of x86_64")
+    head = "#include <dlfcn.h>\n__attribute__((noinline)) int other(const char *p, int n){ __asm__(\"\" : \"+r\"(n)); " \
+        "return n + *p; }\n"
+    main = head + "int main(int c, char **v){ return dlopen(v[1], %s) != 0; }"
+    loader = "#include <dlfcn.h>\nvoid *load(const char *p){ return dlopen(p, %s); }"
+    ways = {"plain": (), "slow": ("-O0",), "small": ("-Os",), "old": ("-fcf-protection=none", "-Wl,-z,lazy"),
+            "noplt": ("-fno-plt",), "fixed": ("-no-pie", "-fno-pie"), "now": ("-Wl,-z,now", "-fcf-protection=full")}
+    for way, flags in ways.items():
+        text = check(build("deep-" + way, main % "RTLD_NOW | 8", *flags), "seen")
+        assert "has 1 calls of dlopen with RTLD_DEEPBIND" in text, (way, text)
+        assert "DEEPBIND" not in check(build("flat-" + way, main % "RTLD_NOW | RTLD_GLOBAL", *flags), "seen"), way
+        # A jump at the end of a function, in a library.
+        lib = build(f"lib{way}.so", loader % "RTLD_LAZY | 8", "-shared", "-fPIC", *(f for f in flags if "pie" not in f))
+        assert "has 1 calls of dlopen with RTLD_DEEPBIND" in check(lib, "seen"), way
+    # The number is another call's; the mode is not known, or has no such bit.
+    for source in ("int n = other(v[0], 10); return dlopen(v[1], c) != (void *)(long)n;",
+                   "return dlopen(v[1], other(v[0], 10)) != 0;", "return dlopen(v[1], c + 8) != 0;",
+                   "other(v[0], 9); return dlopen(v[1], 2) != 0;"):
+        path = build("not-deep", head + "int main(int c, char **v){ " + source + " }")
+        assert "DEEPBIND" not in check(path, "seen"), source
 
 
 @libblob.test
