@@ -78,6 +78,12 @@
 	X(chdir, chdir, int)                                                                       \
 	X(fchdir, fchdir, int)                                                                     \
 	X(chroot, chroot, int)                                                                     \
+	X(mount, mount, int)                                                                       \
+	X(umount2, umount2, int)                                                                   \
+	X(pivot_root, pivot_root, int)                                                             \
+	X(swapon, swapon, int)                                                                     \
+	X(acct, acct, int)                                                                         \
+	X(quotactl, quotactl, int)                                                                 \
 	X(mkdirat, mkdirat, int)                                                                   \
 	X(unlinkat, unlinkat, int)                                                                 \
 	X(renameat2, renameat2, int)                                                               \

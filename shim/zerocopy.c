@@ -208,11 +208,11 @@ DZ_DOOR(ssize_t, splice, int from, off64_t *from_off, int to, off64_t *to_off, s
 		from, from_off, to, to_off, len, flags);
 }
 
-/* Between two pipes only. */
+/* Between two pipes only: of a file there is nothing to serve. */
 DZ_DOOR(ssize_t, tee, int from, int to, size_t len, unsigned int flags)
 {
 	if (dz_fd_get(from) || dz_fd_get(to))
-		return dz_done(DZ_CALL_tee, -EINVAL, from, to, len, flags);
+		return dz_bypass(DZ_CALL_tee, -EINVAL, from, to, len, flags);
 	return dz_ret(dz_block_4(SYS_tee, from, to, len, flags));
 }
 

@@ -4,6 +4,7 @@
 """dz trace counts every call: a program counts its own, in six threads and three
 children that return, _exit, are killed or exec, and the sums have to be equal."""
 import contextlib
+import errno
 import json
 import os
 import re
@@ -309,6 +310,52 @@ def what_was_not_served_is_said_with_symbol_and_reason(trees):
     (missed,) = json.loads(done.stdout.split("\n", 1)[1])["bypass"]
     assert missed["calls"] == 1 and "chroot" in missed.values() and "EPERM" in missed.values(), missed
     assert any("python3" in str(v) for v in missed.values()), missed
+
+
+# Each refused, of a path below the mount and of one that is not: of names that the kernel
+# does not find nothing can come.  The path of a descriptor is of the mount as well.
+REFUSED = """
+import ctypes, os, sys
+libc, mount = ctypes.CDLL(None, use_errno=True), sys.argv[1].encode()
+calls = {
+    "mount": lambda p: libc.mount(p, p, b"none", 4096, None),
+    "umount": lambda p: libc.umount(p),
+    "umount2": lambda p: libc.umount2(p, 2),
+    "pivot_root": lambda p: libc.pivot_root(p, p),
+    "swapon": lambda p: libc.swapon(p, 0),
+    "acct": lambda p: libc.acct(p),
+    "quotactl": lambda p: libc.quotactl(0, p, 0, None),
+    "syscall": lambda p: libc.syscall(%d, p, 2),
+}
+file, (out, into) = os.open(mount + b"/text/lines.txt", os.O_RDONLY), os.pipe()
+calls["fd path"] = lambda p: libc.umount2(b"/proc/self/fd/%%d" %% (file if p.startswith(mount) else out), 2)
+calls["tee"] = lambda p: libc.tee(file if p.startswith(mount) else out, into, 10, 2)
+calls["fanotify_mark"] = lambda p: libc.fanotify_mark(997, 1, ctypes.c_uint64(32), file if p.startswith(mount) else out, None)
+for name, call in calls.items():
+    for path in (mount + b"/text/none", b"/nowhere/none"):
+        assert call(path) == -1, (name, path)
+        print(name, os.strerror(ctypes.get_errno()), path.startswith(mount), sep=":")
+"""
+
+
+@libblob.test
+def what_the_kernel_refuses_of_paths_and_descriptors_of_a_mount_is_counted(trees):
+    number = {"x86_64": 166}.get(os.uname().machine, 39)  # of umount2
+    out = os.path.join(trees.tmp, "refused")
+    done = subprocess.run([libblob.dz(), "trace", "-c", "--json", "-o", out, "/usr/bin/python3", "-c",
+                           REFUSED % number, trees.mount], env=trees.env, stdout=subprocess.PIPE, text=True, timeout=60)
+    assert done.returncode == 0, done
+    made = {}
+    for line in done.stdout.splitlines():
+        name, reason, is_ours = line.split(":")
+        key = {"syscall": "umount2", "fd path": "umount2"}.get(name, name), reason
+        made[key] = made.get(key, 0) + (is_ours == "True")
+    counted_calls = {}
+    for row in json.load(open(out))["bypass"]:
+        key = row["symbol"], os.strerror(getattr(errno, row["error"]))
+        counted_calls[key] = counted_calls.get(key, 0) + row["calls"]
+    assert counted_calls == {key: n for key, n in made.items() if n}, (counted_calls, made)
+    assert sum(counted_calls.values()) == 11, counted_calls
 
 
 with libshim.trees() as both:

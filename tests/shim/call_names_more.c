@@ -21,9 +21,11 @@
 #include <stdlib.h>
 #include <sys/fanotify.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/select.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/swap.h>
 #include <sys/syscall.h>
 #include <sys/xattr.h>
 #include <unistd.h>
@@ -255,6 +257,32 @@ static void attributes(int fd, int dir)
 	SAY(dir >= 0);
 }
 
+/* --- what the kernel takes for itself: of a path that is not there, nothing can come --- */
+
+static int like_pivot_root(const char *root, const char *old)
+{
+	return (int)syscall(SYS_pivot_root, root, old);
+}
+
+static int like_quotactl(int command, const char *device, int id, char *at)
+{
+	return (int)syscall(SYS_quotactl, command, device, id, at);
+}
+
+static void administered(void)
+{
+	SAY(mount("text/lines.txt", "text/none", "none", MS_BIND, NULL));
+	SAY(mount("none", "text/none", "tmpfs", 0, NULL));
+	SAY(mount(NULL, NULL, NULL, 0, NULL));
+	SAY(umount("text/none"));
+	SAY(umount2("text/none", MNT_DETACH));
+	SAY(BY_NAME(pivot_root, like_pivot_root)("text/none", "text/none"));
+	SAY(swapon("text/none", 0));
+	SAY(acct("text/none"));
+	SAY(BY_NAME(quotactl, like_quotactl)(0, "text/none", 0, buf));
+	SAY((int)syscall(SYS_umount2, "text/none", 0));
+}
+
 /* --- to other processes --- */
 
 static int like_pidfd_getfd(int pidfd, int fd, unsigned int flags)
@@ -403,6 +431,7 @@ int main(int argc, char **argv)
 	kernel_aio(fd);
 	waits(fd);
 	attributes(fd, dir);
+	administered();
 	sent(fd);
 	copied(fd);
 	return 0;
