@@ -299,8 +299,11 @@ int dz_disk_check_read(const struct dz_disk *disk, uint32_t slot, uint64_t ctl, 
 
 	if (io->fd < 0 || slot >= disk->seg->n_disk_slots)
 		return -ESTALE;
+	/* Moved since (movefd.c), while the read lay here: the next has the new number. */
+	if (file == DZ_DISK_FILES)
+		return -ESTALE;
 	/* The program may have closed our descriptor, and opened a file of its own there. */
-	if (file == DZ_DISK_FILES || !dz_disk_fd_is_ours(disk, file, io->fd))
+	if (!dz_disk_fd_is_ours(disk, file, io->fd))
 		return dz_disk_failed(disk, "read", -EBADF);
 	if (io->res < 0)
 		return dz_disk_failed(disk, "read", io->res);

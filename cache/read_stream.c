@@ -235,17 +235,19 @@ ssize_t dz_stream_read(struct dz_engine *e, const struct dz_ofile *f, struct dz_
 	size_t done = 0;
 
 	for (;;) {
+		bool is_end;
 		size_t n;
 
 		while (stream_start(e, f, b, end, limit))
 			;
+		/* Or at a block that was in DRAM when the units around it were started. */
+		is_end = done == len || !s->n || stream_head(s)->pos > s->next + done;
 		/* The device works while we copy; where there is to wait, that hands them over. */
-		if (s->is_queued && (done == len || !s->n || b->io[s->head].is_done)) {
+		if (s->is_queued && (is_end || b->io[s->head].is_done)) {
 			dz_ring_kick(b->ring);
 			s->is_queued = false;
 		}
-		/* At a block that was in DRAM when the units around it were started. */
-		if (done == len || !s->n || stream_head(s)->pos > s->next + done)
+		if (is_end)
 			break;
 		n = stream_copy(e, f, b, s->next + done, len - done, (uint8_t *)dst + done,
 				since_ms);

@@ -201,6 +201,28 @@ static void a_read_of_an_evicted_place_is_stale(void **state)
 	assert_true(dz_disk_is_on(f->disk));
 }
 
+/* The program wanted the number for itself; the read was under way, or done and not looked at. */
+static void a_read_by_a_descriptor_that_has_moved_is_stale(void **state)
+{
+	struct fixture *f = *state;
+	struct dz_io io;
+	uint64_t ctl;
+	uint32_t slot, skip;
+	int *place;
+
+	assert_int_equal(put(f, 1, MIB), 0);
+	slot = dz_index_find(&f->seg, key_of(1), DZ_TIER_DISK, &ctl);
+	dz_disk_prep_read(f->disk, slot, 0, MIB, f->buf, &io, &skip);
+	io.res = (int32_t)dz_sys_pread(io.fd, io.buf, io.len, io.off);
+	place = dz_disk_fd_place(f->disk, io.fd);
+	assert_non_null(place);
+	*place = fcntl(io.fd, F_DUPFD_CLOEXEC, io.fd + 1);
+	close(io.fd);
+	assert_int_equal(dz_disk_check_read(f->disk, slot, ctl, &io), -ESTALE);
+	assert_true(dz_disk_is_on(f->disk));
+	assert_int_equal(get(f, 1, MIB), 0);
+}
+
 static void set_size(struct fixture *f, uint64_t bytes)
 {
 	detach(f);
@@ -735,6 +757,7 @@ int main(void)
 		ON_DISK(overwritten_places_are_never_wrong),
 		ON_DISK(the_newest_tenant_of_a_place_wins_at_replay),
 		ON_DISK(a_read_of_an_evicted_place_is_stale),
+		ON_DISK(a_read_by_a_descriptor_that_has_moved_is_stale),
 		ON_DISK(another_size_keeps_what_still_fits),
 		ON_DISK(slab_files_are_allocated_at_creation),
 		ON_DISK(two_living_segments_never_share_the_files),
