@@ -573,12 +573,22 @@ static bool trace_count_next(const struct dz_engine *e, struct dz_trace_self *se
 			     int64_t result)
 {
 	struct dz_trace_next *next = trace_next(e, self, call);
+	struct dz_trace_counts *counts;
+	uint32_t left;
 
-	if (!next || result < 0 || self->info.span == self->span)
+	if (!next)
 		return false;
-	next->left--;
-	trace_add(true, &next->counts->calls, 1);
-	trace_add(true, &next->counts->bytes, (uint64_t)result);
+	/* A handler's calls, in between, may use up or change what is prepared. */
+	counts = next->counts;
+	left = next->left;
+	atomic_signal_fence(memory_order_seq_cst);
+	if (left == 0 || trace_next(e, self, call) != next)
+		return false;
+	next->left = left - 1;
+	if (result < 0 || self->info.span == self->span)
+		return false;
+	trace_add(true, &counts->calls, 1);
+	trace_add(true, &counts->bytes, (uint64_t)result);
 	return true;
 }
 

@@ -240,6 +240,18 @@ static void counts_are_exact_and_times_are_of_all_that_wait(void **state)
 	assert_in_range(timed_of(&sum, CALL_PREAD), 1003 - 32, 1003 + 32);
 }
 
+static void calls_that_fail_each_time_are_timed_like_others(void **state)
+{
+	struct fixture *f = *state;
+	static struct trace_sum sum;
+
+	memset(&sum, 0, sizeof(sum));
+	make_calls(f, CALL_PREAD, -ENOENT, 1003);
+	trace_sum_tables(&sum, &f->s, true);
+	assert_int_equal(sum.rows[CALL_PREAD].errors, 1003);
+	assert_in_range(timed_of(&sum, CALL_PREAD), 1003 - 32, 1003 + 32);
+}
+
 /* CALL_PREAD + 4 has the same place among the calls that are prepared. */
 static void counts_are_exact_when_calls_alternate_and_fail(void **state)
 {
@@ -309,6 +321,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(who_was_let_go_takes_its_word_back, setup_lines,
 						teardown),
 		cmocka_unit_test_setup_teardown(counts_are_exact_and_times_are_of_all_that_wait,
+						setup_counts, teardown),
+		cmocka_unit_test_setup_teardown(calls_that_fail_each_time_are_timed_like_others,
 						setup_counts, teardown),
 		cmocka_unit_test_setup_teardown(counts_are_exact_when_calls_alternate_and_fail,
 						setup_counts, teardown),
