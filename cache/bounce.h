@@ -42,6 +42,7 @@ struct dz_bounce {
 	uint8_t *data;	      /* the buffers, one after the other: a block fits four */
 	uint32_t pid, tid;    /* who made it */
 	uint64_t saved;	      /* bytes: towards reading a block whole (read_disk.c) */
+	bool is_for_one_read; /* nothing in it is there for the next */
 	bool is_broken;	      /* the kernel took the ring away, with I/Os under way */
 	struct dz_stream stream;
 	struct dz_io io[DZ_BOUNCE_IOS];

@@ -283,7 +283,10 @@ struct dz_bounce *dz_engine_bounce_lock(struct dz_engine *e, _Atomic uint64_t *m
 		bounce_set_mark(x, mark, turn);
 		return bounce_renew(x);
 	}
-	return dz_bounce_new(&b) == 0 ? b : NULL;
+	if (dz_bounce_new(&b) < 0)
+		return NULL;
+	b->is_for_one_read = true;
+	return b;
 }
 
 void dz_engine_bounce_unlock(struct dz_engine *e, struct dz_bounce *b)

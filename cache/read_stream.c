@@ -100,6 +100,8 @@ static uint64_t stream_limit(const struct dz_ofile *f, const struct dz_bounce *b
 	uint32_t advice = atomic_load_explicit(&f->advice, memory_order_relaxed);
 	uint64_t ahead = 2 * s->row;
 
+	if (b->is_for_one_read)
+		return end;
 	if (advice == POSIX_FADV_SEQUENTIAL)
 		ahead = DZ_BOUNCE_IOS * DZ_BOUNCE_UNIT;
 	else if (s->streak < STREAK_MIN || advice == POSIX_FADV_RANDOM)
