@@ -3,7 +3,7 @@
  * bench_one WHAT ARGUMENT...: one measurement, printed as lines "NAME NUMBER".  It
  * knows nothing of what is behind a path.
  *
- *   touch FILE              maps it, reads a byte of each page, unmaps: bytes a second
+ *   touch FILE [once]       maps it, reads a byte of each page, unmaps: bytes a second
  *   sequential FILE         one pass of read(), 1 MiB each: bytes a second
  *   random FILE N           N threads, pread of 4 KiB: operations a second
  *   list FILE N             N threads read the files whose names FILE has: seconds, bytes
@@ -62,7 +62,7 @@ static int open_file(const char *path, size_t *size)
 
 /* ---- touch, sequential ---- */
 
-static void measure_touch(const char *path)
+static void measure_touch(const char *path, bool once)
 {
 	size_t size, done = 0;
 	int fd = open_file(path, &size);
@@ -79,7 +79,7 @@ static void measure_touch(const char *path)
 		munmap((void *)p, size);
 		done += size;
 		seconds = now() - start;
-	} while (seconds < SECONDS / 2);
+	} while (!once && seconds < SECONDS / 2);
 	__asm__ __volatile__("" : : "r"(sum));
 	printf("touch %.1f\n", (double)done / seconds);
 }
@@ -461,7 +461,7 @@ int main(int argc, char **argv)
 
 	memset(buf, 1, sizeof(buf));
 	if (strcmp(what, "touch") == 0)
-		measure_touch(argv[2]);
+		measure_touch(argv[2], argc > 3);
 	else if (strcmp(what, "sequential") == 0)
 		measure_sequential(argv[2]);
 	else if (strcmp(what, "random") == 0 && argc == 4)

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 
 import side
 
@@ -17,6 +18,7 @@ N_SMALL, SMALL = 10000, 16 << 10
 LARGE = 512 << 20
 READERS = 64
 PROCESSES = 32
+USERFAULTFD = "323"  # its number, on x86-64
 AWAY_MS = 10  # to the first byte: what a Blob account in the same region takes
 
 
@@ -97,6 +99,23 @@ def fetches(node, runs, query, where):
                        SMALL)
 
 
+def mapped(node, runs, query, where):
+    """
+    The blob mapped, each page touched: where the system lets a mapping be filled on a touch, and
+    where that is denied and mmap fills it.
+    """
+    deny = [sys.executable, os.path.join(side.TOP, "tests", "apps", "libseccomp.py"), USERFAULTFD]
+    touch = [side.ONE, "touch", side.AT + "/large", "once"]
+    for title, command, budget in (("by mmap", deny + touch, 0), ("by touches", touch, 0)):
+        pairs = []
+        for _ in range(runs):
+            client = side.run_program([CLIENT, f"{node.url}/cold", query, names("large.client"), "64"])
+            node.purge()
+            node.run("cold", side.ONE, "list", names("first.reader"), "1")
+            pairs.append((client["bytes"] / client["seconds"], node.run("cold", *command)["touch"]))
+        yield side.compare(f"cold, 512 MiB mapped, {title}{where}", "libcurl, 64 connections", pairs, budget, "MiB/s", 1 << 20)
+
+
 def rows(runs):
     query = side.sas("cold")
     prepare()
@@ -104,6 +123,7 @@ def rows(runs):
     # As far as Blob is: connections are what both have too few of.
     with side.Node(ROOT, "1G", latency=AWAY_MS) as node:
         out += fetches(node, runs, query, f", {AWAY_MS} ms")
+        out += mapped(node, runs, query, f", {AWAY_MS} ms")
     # On loopback processors are: server, agent and reader have those of server and client.
     with side.Node(ROOT, "1G") as node:
         out += fetches(node, runs, query, "")
