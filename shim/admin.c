@@ -11,6 +11,10 @@
 
 #include "shim/hooks.h"
 
+/* The kernel's; its refusal of one of ours is counted. */
+#define answer(ours, r, call, ...)                                                                 \
+	((int)((ours) && (r) < 0 ? dz_bypass(call, r, __VA_ARGS__) : dz_ret(r)))
+
 /* p->path is what the kernel is to look for: of one of ours, what the program gave. */
 static bool is_ours(const char *path, struct dz_path *p)
 {
@@ -35,9 +39,7 @@ DZ_DOOR(int, mount, const char *source, const char *target, const char *type, un
 
 	ours |= is_ours(target, &to);
 	r = dz_sys_5(SYS_mount, from.path, to.path, type, flags, data);
-	if (!ours || r >= 0)
-		return (int)dz_ret(r);
-	return (int)dz_bypass(DZ_CALL_mount, r, source, target, type, flags, data);
+	return answer(ours, r, DZ_CALL_mount, source, target, type, flags, data);
 }
 
 DZ_DOOR(int, umount2, const char *path, int flags)
@@ -46,9 +48,7 @@ DZ_DOOR(int, umount2, const char *path, int flags)
 	bool ours = is_ours(path, &p);
 	long r = dz_sys_2(SYS_umount2, p.path, flags);
 
-	if (!ours || r >= 0)
-		return (int)dz_ret(r);
-	return (int)dz_bypass(DZ_CALL_umount2, r, path, flags);
+	return answer(ours, r, DZ_CALL_umount2, path, flags);
 }
 
 DZ_DOOR(int, umount, const char *path)
@@ -57,9 +57,7 @@ DZ_DOOR(int, umount, const char *path)
 	bool ours = is_ours(path, &p);
 	long r = dz_sys_2(SYS_umount2, p.path, 0);
 
-	if (!ours || r >= 0)
-		return (int)dz_ret(r);
-	return (int)dz_bypass(DZ_CALL_umount, r, path);
+	return answer(ours, r, DZ_CALL_umount, path);
 }
 
 DZ_DOOR(int, pivot_root, const char *root, const char *old)
@@ -70,9 +68,7 @@ DZ_DOOR(int, pivot_root, const char *root, const char *old)
 
 	ours |= is_ours(old, &from);
 	r = dz_sys_2(SYS_pivot_root, to.path, from.path);
-	if (!ours || r >= 0)
-		return (int)dz_ret(r);
-	return (int)dz_bypass(DZ_CALL_pivot_root, r, root, old);
+	return answer(ours, r, DZ_CALL_pivot_root, root, old);
 }
 
 DZ_DOOR(int, swapon, const char *path, int flags)
@@ -81,9 +77,7 @@ DZ_DOOR(int, swapon, const char *path, int flags)
 	bool ours = is_ours(path, &p);
 	long r = dz_sys_2(SYS_swapon, p.path, flags);
 
-	if (!ours || r >= 0)
-		return (int)dz_ret(r);
-	return (int)dz_bypass(DZ_CALL_swapon, r, path, flags);
+	return answer(ours, r, DZ_CALL_swapon, path, flags);
 }
 
 DZ_DOOR(int, acct, const char *path)
@@ -92,9 +86,7 @@ DZ_DOOR(int, acct, const char *path)
 	bool ours = is_ours(path, &p);
 	long r = dz_sys_1(SYS_acct, p.path);
 
-	if (!ours || r >= 0)
-		return (int)dz_ret(r);
-	return (int)dz_bypass(DZ_CALL_acct, r, path);
+	return answer(ours, r, DZ_CALL_acct, path);
 }
 
 DZ_DOOR(int, quotactl, int command, const char *device, int id, char *at)
@@ -103,9 +95,7 @@ DZ_DOOR(int, quotactl, int command, const char *device, int id, char *at)
 	bool ours = is_ours(device, &p);
 	long r = dz_sys_4(SYS_quotactl, command, p.path, id, at);
 
-	if (!ours || r >= 0)
-		return (int)dz_ret(r);
-	return (int)dz_bypass(DZ_CALL_quotactl, r, command, device, id, at);
+	return answer(ours, r, DZ_CALL_quotactl, command, device, id, at);
 }
 
 #include "shim/aliases.h"
