@@ -227,11 +227,6 @@ bool dz_disk_is_on(const struct dz_disk *disk)
 	       !atomic_load_explicit(disk->is_broken, memory_order_relaxed);
 }
 
-bool dz_disk_owns_fd(const struct dz_disk *disk, int fd)
-{
-	return disk && fd >= 0 && dz_disk_next_fd(disk, fd) == fd;
-}
-
 int *dz_disk_fd_place(struct dz_disk *disk, int fd)
 {
 	for (uint32_t i = 0; i < DZ_DISK_FILES; i++) {

@@ -66,8 +66,6 @@ static inline enum dz_disk_off dz_disk_off(const struct dz_seg_header *hdr)
 }
 /* Neither off nor broken.  When it is not, every slot of the disk is a miss. */
 bool dz_disk_is_on(const struct dz_disk *disk);
-/* Is `fd` one of ours? */
-bool dz_disk_owns_fd(const struct dz_disk *disk, int fd);
 /* The lowest of its descriptors that is at least `from`; -1 when there is none. */
 int dz_disk_next_fd(const struct dz_disk *disk, int from);
 /* Where the disk tier keeps this descriptor, to be replaced by one exchange; NULL. */

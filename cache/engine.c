@@ -203,21 +203,31 @@ bool dz_engine_owns_fd(const struct dz_engine *e, int fd)
 	return fd >= 0 && dz_engine_may_own_fd(e, fd) && dz_engine_next_fd(e, fd) == fd;
 }
 
+uint32_t dz_engine_fd_places(struct dz_engine *e, int *places[DZ_ENGINE_FDS])
+{
+	uint32_t n = 0;
+
+	places[n++] = &e->seg.dir_fd;
+	places[n++] = &e->seg.lock_fd;
+	places[n++] = &e->seg.dram_fd;
+	if (e->shared.hdr)
+		places[n++] = &e->shared.dram_fd;
+	if (e->lazy.is_open)
+		places[n++] = &e->lazy.fd;
+	return n;
+}
+
 int dz_engine_next_fd(const struct dz_engine *e, int from)
 {
-	const int own[] = {
-		e->seg.dir_fd,
-		e->seg.lock_fd,
-		e->seg.dram_fd,
-		e->shared.hdr ? e->shared.dram_fd : -1,
-		e->lazy.is_open ? e->lazy.fd : -1,
-		e->disk ? dz_disk_next_fd(e->disk, from) : -1,
-	};
-	int next = -1;
+	int *places[DZ_ENGINE_FDS], next = e->disk ? dz_disk_next_fd(e->disk, from) : -1;
+	uint32_t n = dz_engine_fd_places((struct dz_engine *)e, places);
 
-	for (size_t i = 0; i < DZ_ARRAY_LEN(own); i++)
-		if (own[i] >= 0 && own[i] >= from && (next < 0 || own[i] < next))
-			next = own[i];
+	for (uint32_t i = 0; i < n; i++) {
+		int fd = __atomic_load_n(places[i], __ATOMIC_RELAXED);
+
+		if (fd >= 0 && fd >= from && (next < 0 || fd < next))
+			next = fd;
+	}
 	return next;
 }
 

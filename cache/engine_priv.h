@@ -100,6 +100,10 @@ static inline uint32_t dz_pieces(uint32_t off, size_t n)
 	return (uint32_t)((2ull << last) - (1ull << first));
 }
 
+/* Where the engine's own descriptors stand, but for those of the disk tier; how many. */
+#define DZ_ENGINE_FDS 5
+uint32_t dz_engine_fd_places(struct dz_engine *e, int *places[DZ_ENGINE_FDS]);
+
 ssize_t dz_read_at(struct dz_engine *e, struct dz_ofile *f, void *buf, size_t len, uint64_t off);
 static inline struct dz_key dz_read_key(const struct dz_ofile *f, uint64_t blk)
 {

@@ -52,14 +52,12 @@ static int high_copy(int fd)
 /* Which of the engine's words holds it; NULL. */
 static int *place_of(struct dz_engine *e, int fd)
 {
-	int *const places[] = { &e->seg.dir_fd, &e->seg.lock_fd, &e->seg.dram_fd, &e->lazy.fd };
+	int *places[DZ_ENGINE_FDS];
+	uint32_t n = dz_engine_fd_places(e, places);
 
-	for (size_t i = 0; i < DZ_ARRAY_LEN(places); i++)
-		if (__atomic_load_n(places[i], __ATOMIC_RELAXED) == fd &&
-		    (places[i] != &e->lazy.fd || e->lazy.is_open))
+	for (uint32_t i = 0; i < n; i++)
+		if (__atomic_load_n(places[i], __ATOMIC_RELAXED) == fd)
 			return places[i];
-	if (e->shared.hdr && e->shared.dram_fd == fd)
-		return &e->shared.dram_fd;
 	return e->disk ? dz_disk_fd_place(e->disk, fd) : NULL;
 }
 

@@ -5,10 +5,10 @@
  * The happy path: the range is cut into units of up to 256 KiB; up to eight are under
  * way, in order; the oldest is waited for, checked (is the slot still this block's?) and
  * copied to the program.  From the third read in a row on (at the front of a file from the
- * second), units go out for twice what was
- * read in order so far, and stay under way, or here, when the call ends: the next one finds
- * them, and a program that reads 8 KiB at a time waits for one I/O in 32 calls.  When the
- * first byte of a block is read that DRAM wants, the block goes there from its units.
+ * second), units go out for twice what was read in order so far, and stay under way, or
+ * here, when the call ends: the next one finds them, and a program that reads 8 KiB at a
+ * time waits for one I/O in 32 calls.  When the first byte of a block is read that DRAM
+ * wants, the block goes there from its units.
  *
  * A jump to elsewhere waits for what is under way and forgets it.  A unit that fails its
  * check ends the read: what came before counts, the rest is looked for again by the caller.

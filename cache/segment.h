@@ -43,8 +43,7 @@ struct dz_seg {
 	int dir_fd;	 /* the cache's directory; high, O_CLOEXEC */
 	int lock_fd;	 /* `members`: byte locks of the live */
 	int dram_fd;
-	_Atomic int
-		*fds_low; /* the engine's: no descriptor of ours has a number below; NULL: none */
+	_Atomic int *fds_low;	     /* the engine's, see engine.h; NULL: this is not one's */
 	uint64_t dram_ino, lock_ino; /* which files those are */
 	/* Set by who has the disk tier open: settles what a dead member wrote there. */
 	void (*on_dead)(struct dz_seg *seg, uint32_t member);
